@@ -1,0 +1,65 @@
+//! Where frames come from and where they go: rings of one kind behind one trait.
+//!
+//! A worker owns one port. The port reaches every interface ([`Link`](crate::link::Link)) of the
+//! engine on that worker's queue, so a frame received on one link can leave on another without a
+//! copy. What a stage sees of a port is a [`Frame`]; rings stay in here.
+
+pub mod frame;
+pub mod memory;
+
+pub use frame::{Arena, Frame};
+
+use std::io;
+use std::time::Duration;
+
+use crate::link::LinkId;
+
+/// Frames a worker takes from its rings at once.
+pub const BATCH: usize = 64;
+
+/// Free bytes in front of every received frame, so that a tunnel header can be put there in place.
+pub const HEADROOM: usize = 128;
+
+/// One worker's rings on every link.
+///
+/// Every frame that [`rx`](Port::rx) or [`alloc`](Port::alloc) gives out comes back exactly once,
+/// through [`tx`](Port::tx) or [`free`](Port::free) (INV-7).
+pub trait Port: Send {
+    /// Moves received frames to the end of `into`, at most `room` of them, and says how many.
+    fn rx(&mut self, room: usize, into: &mut Vec<Frame>) -> usize;
+
+    /// A frame of the port's memory to build a packet in (ICMP answers), empty and with
+    /// [`HEADROOM`] in front; `None` when the port has no free frame now.
+    fn alloc(&mut self) -> Option<Frame>;
+
+    /// Queues a frame for sending on `link`. A frame that finds the ring full comes back; the
+    /// caller counts and frees it.
+    fn tx(&mut self, link: LinkId, frame: Frame) -> Result<(), Frame>;
+
+    /// Takes back a frame that is not sent.
+    fn free(&mut self, frame: Frame);
+
+    /// Hands what was queued by [`tx`](Port::tx) to the kernel, and the freed frames back to the
+    /// receive rings: once a batch, not once a frame.
+    fn flush(&mut self);
+
+    /// Sleeps until a frame may have come, `wake` is readable, or `limit` has passed.
+    fn wait(&mut self, wake: &dyn std::os::fd::AsRawFd, limit: Duration) -> io::Result<()>;
+
+    /// How the port runs, in words a person reads: `AF_XDP zero-copy`, `AF_XDP copy`,
+    /// `raw packet sockets`, `memory`.
+    fn mode(&self) -> &str;
+
+    /// Losses and ring states that only the port knows, since it was opened.
+    fn stats(&self) -> PortStats;
+}
+
+/// What a port counts itself. Frames the kernel dropped before the port saw them are not part of
+/// INV-4's `rx`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortStats {
+    /// Frames that the kernel dropped because the receive ring was full or had no free buffer.
+    pub rx_missed: u64,
+    /// Frames that the kernel refused to send after it had taken them from the ring.
+    pub tx_failed: u64,
+}

@@ -1,0 +1,1 @@
+//! IPVS forwarding: how a frame leaves, as pure functions over bytes.

@@ -1,0 +1,1 @@
+//! IPVS schedulers: which server gets a new connection.

@@ -1,0 +1,1 @@
+//! Replays recordings of the kernel's IPVS.

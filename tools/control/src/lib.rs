@@ -1,0 +1,1 @@
+//! Desired configuration, its check, plan and publication; the API.

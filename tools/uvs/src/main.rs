@@ -1,0 +1,2 @@
+//! The userspace virtual server.
+fn main() {}

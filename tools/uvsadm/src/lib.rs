@@ -1,0 +1,1 @@
+//! ipvsadm's grammar and ipvsadm's text.
