@@ -1,1 +1,56 @@
-//! Namespaces, veth pairs and real servers to test with.
+//! A network of namespaces, real servers in it and real traffic through it, to test with.
+//!
+//! ```text
+//!   Arms::One                              Arms::Two
+//!
+//!   client   director   server 1..n        client    director     server 1..n
+//!    eth0      eth0        eth0             eth0     out0  in0     eth0  eth1 (Route, Tunnel)
+//!     |         |           |                |        |     |       |     |
+//!   ==+=========+===========+== lan        ==+========+=====|=======|=====+== outside
+//!                                                         ==+=======+======== inside
+//! ```
+//!
+//! The segments are bridges in a namespace of their own, `switch`. The client is
+//! 192.168.77.2 and reaches 10.77.0.0/16, in which the VIP and the servers are, through the
+//! director. With [`Method::Masq`] the servers' default route is the director; with the other two
+//! they hold the VIP on `lo` and have a leg to the client's segment, so that no reply comes back
+//! to the director.
+//!
+//! Nothing in here knows the engine: it makes the network ([`Network`]), what answers
+//! ([`Servers`]) and what asks ([`Load`]).
+
+mod command;
+mod curl;
+mod decap;
+mod echo;
+mod error;
+mod grave;
+mod guard;
+mod http;
+mod layout;
+mod load;
+mod name;
+mod network;
+mod nginx;
+mod servers;
+mod tally;
+mod tool;
+mod udp;
+
+pub use decap::{DecapJob, decapsulate, open_tun};
+pub use echo::{EchoJob, udp_echo};
+pub use error::Error;
+pub use grave::{down, remove, sweep};
+pub use guard::Guard;
+pub use http::{HttpJob, http_get};
+pub use layout::{
+    Arms, ECHO_ALT_PORT, ECHO_PORT, HTTP_ALT_PORT, HTTP_PORT, Host, LabOptions, Method,
+};
+pub use load::Load;
+pub use name::LabName;
+pub use network::{Network, ready};
+pub use rustix::process::Signal;
+pub use servers::{Decap, Servers};
+pub use tally::Tally;
+pub use tool::Tool;
+pub use udp::{UdpJob, udp_ask};

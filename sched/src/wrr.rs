@@ -1,0 +1,199 @@
+//! wrr, weighted round robin (kernel: ip_vs_wrr.c).
+//!
+//! The rule: go round the list with a current weight; a server whose weight is at least that
+//! gets the connection. Each time the end of the list is passed the current weight goes down by
+//! the greatest common divisor of the weights, from the largest weight less (gcd - 1) to 1 and
+//! up to the largest again. Any change of the list sends the cursor back to its head.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::{Flow, Schedule, Servers};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Wrr {
+    servers: Servers,
+    /// By how much the current weight goes down; the gcd of the weights.
+    step: u32,
+    /// Where the current weight starts again; 0 when no server has a weight.
+    top: u32,
+    /// A packed [`Cursor`].
+    cursor: AtomicU64,
+}
+
+/// Where the sequence stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cursor {
+    /// The place at which the next pick starts; 0 also before any pick.
+    next: u32,
+    /// The current weight.
+    weight: u32,
+}
+
+impl Cursor {
+    fn pack(self) -> u64 {
+        u64::from(self.next) << 32 | u64::from(self.weight)
+    }
+
+    fn unpack(packed: u64) -> Self {
+        Self { next: (packed >> 32) as u32, weight: packed as u32 }
+    }
+}
+
+impl Wrr {
+    fn with_weight(servers: Servers, weight: impl FnOnce(u32, u32) -> u32) -> Self {
+        let step = servers.gcd();
+        let top = (servers.max_weight() + 1).saturating_sub(step);
+        let cursor = Cursor { next: 0, weight: weight(step, top) };
+        Self { servers, step, top, cursor: AtomicU64::new(cursor.pack()) }
+    }
+
+    /// The current weight after the end of the list was passed.
+    fn lower(&self, weight: u32) -> u32 {
+        if weight > self.step { weight - self.step } else { self.top }
+    }
+
+    /// The largest weight of a server that could take a connection now.
+    fn best(&self) -> Option<u32> {
+        self.servers.iter().filter(|s| s.available()).map(|s| s.weight).max()
+    }
+
+    /// The first server from `from` on that has the current weight.
+    fn find(&self, from: usize, weight: u32) -> Option<usize> {
+        let enough = |server: &crate::Server| server.weight >= weight && server.available();
+        self.servers[from..].iter().position(enough).map(|at| from + at)
+    }
+
+    /// The server that follows `cursor`, and where the cursor stands after it.
+    fn step(&self, cursor: Cursor) -> (Option<usize>, Cursor) {
+        let found = |at: usize, weight| (Some(at), Cursor { next: at as u32 + 1, weight });
+        if let Some(at) = self.find(cursor.next as usize, cursor.weight) {
+            return found(at, cursor.weight);
+        }
+        let Some(best) = self.best() else {
+            // The kernel has gone through all weights by now, and stands where it stopped.
+            let weight = if cursor.next == 0 { self.top } else { 1 };
+            return (None, Cursor { weight, ..cursor });
+        };
+        let mut weight = self.lower(cursor.weight);
+        if let Some(at) = self.find(0, weight) {
+            return found(at, weight);
+        }
+        // A whole round found nobody: go straight to the weight at which there is somebody.
+        if weight > best {
+            weight -= (weight - best).div_ceil(self.step) * self.step;
+        }
+        match self.find(0, weight) {
+            Some(at) => found(at, weight),
+            // Another core's connection overloaded the last server meanwhile.
+            None => (None, cursor),
+        }
+    }
+}
+
+impl Schedule for Wrr {
+    fn build(servers: Servers) -> Self {
+        Self::with_weight(servers, |_, top| top)
+    }
+
+    fn rebuild(&self, servers: Servers) -> Self {
+        // Relaxed: the cursor stands for itself.
+        let old = Cursor::unpack(self.cursor.load(Ordering::Relaxed)).weight;
+        Self::with_weight(servers, |step, top| match old {
+            0 => top,
+            old if old > top => top,
+            old if step > 1 => old / step * step + 1,
+            old => old,
+        })
+    }
+
+    #[inline]
+    fn pick(&self, _flow: &Flow) -> Option<usize> {
+        if self.top == 0 {
+            return None;
+        }
+        // Relaxed: as in rr, the cursor's own order is all that matters.
+        let mut packed = self.cursor.load(Ordering::Relaxed);
+        loop {
+            let (found, after) = self.step(Cursor::unpack(packed));
+            match self.cursor.compare_exchange(
+                packed,
+                after.pack(),
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return found,
+                Err(now) => packed = now,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::tests::servers;
+    use crate::tests::{flow, picks};
+
+    #[test]
+    fn shares_follow_the_weights() {
+        assert_eq!(
+            picks(&Wrr::build(servers(&[4, 3, 2])), 9),
+            [0, 0, 1, 0, 1, 2, 0, 1, 2],
+            "weights 4, 3, 2, 1 in turn"
+        );
+        assert_eq!(picks(&Wrr::build(servers(&[20, 10])), 3), [0, 0, 1], "by steps of the gcd");
+        assert_eq!(Wrr::build(servers(&[0, 0])).pick(&flow()), None);
+        assert_eq!(Wrr::build(servers(&[])).pick(&flow()), None);
+    }
+
+    #[test]
+    fn jumps_over_rounds_in_which_nobody_has_the_weight() {
+        let list = servers(&[65_535, 7]);
+        let wrr = Wrr::build(list.clone());
+        list[0].load.set_overloaded(true);
+        assert_eq!(picks(&wrr, 2), [1, 1]);
+        list[1].load.set_overloaded(true);
+        assert_eq!(wrr.pick(&flow()), None);
+    }
+
+    /// The walk as it is described: one server at a time.
+    fn walk(list: &Servers, next: &mut usize, weight: &mut u32) -> Option<usize> {
+        let (step, max) = (list.gcd(), list.max_weight());
+        if max == 0 || !list.iter().any(|server| server.available()) {
+            return None;
+        }
+        loop {
+            if *next == list.len() {
+                *next = 0;
+                *weight = if *weight > step { *weight - step } else { max + 1 - step };
+            }
+            let at = *next;
+            *next += 1;
+            if list[at].weight >= *weight && list[at].available() {
+                return Some(at);
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn picks_as_the_plain_walk(
+            weights in proptest::collection::vec(0u32..12, 1..8),
+            overloaded in proptest::collection::vec(0usize..8, 0..40),
+        ) {
+            let list = servers(&weights);
+            let wrr = Wrr::build(list.clone());
+            let (mut next, mut weight) = (0, (list.max_weight() + 1).saturating_sub(list.gcd()));
+            for at in overloaded {
+                if let Some(server) = list.get(at) {
+                    server.load.set_overloaded(!server.load.overloaded());
+                }
+                if !list.iter().any(|server| server.available()) {
+                    list.iter().for_each(|server| server.load.set_overloaded(false));
+                }
+                proptest::prop_assert_eq!(wrr.pick(&flow()), walk(&list, &mut next, &mut weight));
+            }
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Files of rules in the format of ipvsadm-save: one command a line, as on a command line.
+
+use std::fmt::Write as _;
+
+use crate::api::{Change, Method, Service};
+use crate::command::Command;
+use crate::error::RuleError;
+use crate::listing::endpoint;
+use crate::names::Names;
+use crate::order;
+use crate::parse::parse_with;
+
+/// A change, and the line of the file that asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The line's number, from 1.
+    pub line: usize,
+    /// What it asks for.
+    pub change: Change,
+}
+
+/// Reads a file of rules to its end, so that nothing of it is done if a line is wrong. Blank lines
+/// and lines that begin with `#` are skipped.
+///
+/// # Errors
+///
+/// The first line that does not parse or does something else than change the table.
+pub fn parse_rules(text: &str, names: &dyn Names) -> Result<Vec<Rule>, RuleError> {
+    let mut rules = Vec::new();
+    for (index, text) in text.lines().enumerate() {
+        let line = index + 1;
+        if text.trim_start().starts_with('#') {
+            continue;
+        }
+        match parse_line(line, text, names)? {
+            None => {}
+            Some(Command::Change(change)) => rules.push(Rule { line, change }),
+            Some(_) => {
+                let column = tokens(text).first().map_or(1, |(column, _)| *column);
+                let message =
+                    "only commands that change the table (-A -E -D -C -a -e -d) can stand here";
+                return Err(RuleError { line, column, message: message.to_owned() });
+            }
+        }
+    }
+    Ok(rules)
+}
+
+/// Reads one line, of number `line`, as `ipvsadm -R` does: arguments are separated by blanks, no
+/// quotes, and the word `ipvsadm` is ignored. `None` for a line without arguments.
+///
+/// # Errors
+///
+/// A line that does not parse.
+pub fn parse_line(
+    line: usize,
+    text: &str,
+    names: &dyn Names,
+) -> Result<Option<Command>, RuleError> {
+    let tokens = tokens(text);
+    if tokens.is_empty() {
+        return Ok(None);
+    }
+    let args: Vec<String> = tokens.iter().map(|(_, token)| (*token).to_owned()).collect();
+    parse_with(&args, names).map(Some).map_err(|error| {
+        let column = error.arg.and_then(|arg| tokens.get(arg)).unwrap_or(&tokens[0]).0;
+        RuleError { line, column, message: error.reason().to_owned() }
+    })
+}
+
+/// The arguments of a line, each with the column at which it begins, from 1 and in characters.
+fn tokens(text: &str) -> Vec<(usize, &str)> {
+    let mut tokens = Vec::new();
+    let mut rest = text;
+    let mut column = 1;
+    loop {
+        let token_start = rest.trim_start();
+        column += rest[..rest.len() - token_start.len()].chars().count();
+        let end = token_start.find(char::is_whitespace).unwrap_or(token_start.len());
+        let (token, after) = token_start.split_at(end);
+        if token.is_empty() {
+            return tokens;
+        }
+        if token != "ipvsadm" {
+            tokens.push((column, token));
+        }
+        column += token.chars().count();
+        rest = after;
+    }
+}
+
+/// The table as a file of rules, to the byte as `ipvsadm -S` prints it (which leaves out
+/// thresholds). Names may be [`Numeric`](crate::names::Numeric) for `-n`.
+pub fn save(services: &[Service], names: &dyn Names) -> String {
+    let mut text = String::new();
+    for service in order::services(services) {
+        let config = &service.config;
+        let protocol = config.key.protocol;
+        let key =
+            format!("{} {}", protocol.option(), endpoint(config.key.endpoint(), protocol, names));
+        let _ = write!(text, "-A {key} -s {}", config.scheduler);
+        if !config.flags.is_empty() {
+            let _ = write!(text, " -b {}", config.flags.join(","));
+        }
+        text.push('\n');
+        for dest in order::dests(&service.dests) {
+            let config = dest.config;
+            let server = endpoint(config.endpoint(), protocol, names);
+            let (method, weight) = (config.method.option(), config.weight);
+            let _ = write!(text, "-a {key} -r {server} {method} -w {weight}");
+            text.push_str(if config.method == Method::Tunnel {
+                " --tun-type ipip\n"
+            } else {
+                "\n"
+            });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{Dest, Rates, Stats};
+    use crate::names::Numeric;
+
+    fn rules(text: &str) -> Result<Vec<Rule>, String> {
+        parse_rules(text, &Numeric).map_err(|error| error.to_string())
+    }
+
+    /// The table that `rules` make, in the order of the file.
+    fn table(rules: &[Rule]) -> Vec<Service> {
+        let (stats, rates) = (Stats::default(), Rates::default());
+        let mut table: Vec<Service> = Vec::new();
+        for rule in rules {
+            match &rule.change {
+                Change::AddService { service } => {
+                    let config = service.clone();
+                    table.push(Service { config, stats, rates, dests: vec![] });
+                }
+                Change::AddDest { service, dest } => {
+                    let found = table.iter_mut().find(|found| found.config.key == *service);
+                    let config = *dest;
+                    found.unwrap().dests.push(Dest {
+                        config,
+                        active: 0,
+                        inactive: 0,
+                        stats,
+                        rates,
+                    });
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        table
+    }
+
+    const SAVED: &str = "\
+-A -t 9.0.0.9:8 -s nq
+-A -t 10.0.0.1:80 -s wlc
+-a -t 10.0.0.1:80 -r 10.0.0.1:80 -g -w 1
+-a -t 10.0.0.1:80 -r 10.0.1.2:8080 -m -w 100
+-a -t 10.0.0.1:80 -r 10.0.1.3:80 -i -w 0 --tun-type ipip
+-A -u 10.0.0.1:53 -s rr
+-a -u 10.0.0.1:53 -r 10.0.1.1:53 -m -w 1
+-A --sctp-service 10.0.0.1:99 -s lc
+-a --sctp-service 10.0.0.1:99 -r 10.0.1.1:99 -g -w 1
+";
+
+    #[test]
+    fn what_ipvsadm_saved_is_read_and_saved_the_same() {
+        let rules = rules(SAVED).unwrap();
+        assert_eq!(rules.len(), 9);
+        assert_eq!(rules[8].line, 9);
+        assert_eq!(save(&table(&rules), &Numeric), SAVED);
+    }
+
+    #[test]
+    fn comments_blank_lines_and_the_programs_name_are_skipped() {
+        let text = "# web\n\n  \t\nipvsadm -A -t 10.0.0.1:80\r\n   # x\n\t-C";
+        let lines: Vec<_> = rules(text).unwrap().iter().map(|rule| rule.line).collect();
+        assert_eq!(lines, [4, 6]);
+    }
+
+    #[test]
+    fn an_error_names_line_column_and_fault() {
+        for (text, expected) in [
+            (
+                "-C\n-A -t 10.0.0.1",
+                "line 2, column 4: Zero port specified for non-persistent service",
+            ),
+            (
+                "  ipvsadm -a -t 10.0.0.1:80 -r x",
+                "line 1, column 32: illegal real server address[:port] specified",
+            ),
+            ("-X foo", "line 1, column 1: '-X' stands where a command like -A or -a has to be"),
+            ("-Q foo", "line 1, column 1: -Q: unknown option"),
+            ("foo", "line 1, column 1: there is no command like -A or -a"),
+            ("-A -t 10.0.0.1:80 # x", "line 1, column 19: unexpected argument #"),
+            (
+                "-A -t 10.0.0.1:80 -p 5",
+                "line 1, column 19: the 'persistent' option is not supported by uvs yet",
+            ),
+            ("-A -t", "line 1, column 4: -t: missing argument"),
+            (
+                "-C\n -L -n",
+                "line 2, column 2: only commands that change the table (-A -E -D -C -a -e -d) can stand here",
+            ),
+        ] {
+            assert_eq!(rules(text).unwrap_err(), expected);
+        }
+    }
+}
