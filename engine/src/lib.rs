@@ -1,6 +1,36 @@
 //! The packet engine: frames in, frames out.
 //!
-//! The modules stand in the order of a frame's way; see ARCHITECTURE.md.
+//! A [`worker`] a core takes batches of frames from its [`port`], runs the [`stage`]s over them and
+//! sends them on. It finds connections in the shared [`table`], moves them on by the machines of
+//! [`proto`], and reads its configuration from a [`snapshot`]. ARCHITECTURE.md has the map and the
+//! invariants that the code cites as INV-n.
 
 pub mod link;
+
 pub mod port;
+
+pub mod batch;
+
+pub mod stage;
+
+pub mod table;
+
+pub mod proto;
+
+pub mod snapshot;
+
+pub mod fib;
+
+pub mod ask;
+
+pub mod waiting;
+
+pub mod host;
+
+pub mod limiter;
+
+pub mod counters;
+
+pub mod clock;
+
+pub mod worker;

@@ -221,6 +221,29 @@ impl Frame {
         true
     }
 
+    /// The packet's first byte in the chunk.
+    #[inline]
+    pub(super) fn start(&self) -> usize {
+        self.start as usize
+    }
+
+    /// Moves the packet inside its chunk; false when it would not fit there.
+    #[inline]
+    #[must_use]
+    pub(super) fn move_to(&mut self, start: usize) -> bool {
+        if start + self.len as usize > self.size as usize {
+            return false;
+        }
+        // SAFETY: both places are inside the chunk, which this token owns alone; `copy` allows
+        // that they overlap.
+        unsafe {
+            let from = self.base.as_ptr().add(self.start as usize);
+            std::ptr::copy(from, self.base.as_ptr().add(start), self.len as usize);
+        }
+        self.start = start as u32;
+        true
+    }
+
     /// Bytes that the packet could grow at its end.
     pub fn tailroom(&self) -> usize {
         (self.size - self.start - self.len) as usize

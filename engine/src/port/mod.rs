@@ -4,12 +4,26 @@
 //! engine on that worker's queue, so a frame received on one link can leave on another without a
 //! copy. What a stage sees of a port is a [`Frame`]; rings stay in here.
 
+pub mod afxdp;
+pub mod ethtool;
 pub mod frame;
+mod hook;
 pub mod memory;
+pub mod open;
+pub mod pcap;
+mod poll;
+pub mod raw;
+pub mod steer;
+pub mod tap;
+pub mod why;
 
 pub use frame::{Arena, Frame};
+pub use open::{AnyPort, Opened, PortMode, open};
+pub use steer::{Endpoint, Steered, Steering};
+pub use why::OpenError;
 
 use std::io;
+use std::iter::Sum;
 use std::time::Duration;
 
 use crate::link::LinkId;
@@ -60,6 +74,19 @@ pub trait Port: Send {
 pub struct PortStats {
     /// Frames that the kernel dropped because the receive ring was full or had no free buffer.
     pub rx_missed: u64,
+    /// Those of `rx_missed` that were longer than a buffer: the kernel had put segments together
+    /// (GRO, or GSO of a sender on this machine), which `ethtool -K LINK gro off` ends.
+    pub rx_too_long: u64,
     /// Frames that the kernel refused to send after it had taken them from the ring.
     pub tx_failed: u64,
+}
+
+impl Sum for PortStats {
+    fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
+        parts.fold(Self::default(), |sum, part| Self {
+            rx_missed: sum.rx_missed + part.rx_missed,
+            rx_too_long: sum.rx_too_long + part.rx_too_long,
+            tx_failed: sum.tx_failed + part.tx_failed,
+        })
+    }
 }

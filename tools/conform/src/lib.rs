@@ -1,1 +1,157 @@
-//! Replays recordings of the kernel's IPVS.
+//! Replays recordings of the real kernel's IPVS through the engine, and says where it differs.
+//!
+//! A recording is a JSON file; [`replay`] runs one, [`run`] all that it finds under some paths.
+//! Frames take the engine's own path, over the port `memory`, in the lab in which the kernel was
+//! recorded ([`rig`]); time stands still unless a recording moves it. What a recording needs and
+//! uvs does not have yet is a failure that says so, never a skip.
+
+#![forbid(unsafe_code)]
+
+mod forwarding;
+mod mask;
+mod packet;
+pub mod rig;
+mod scheduling;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+/// What came of a recording.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The engine did what the kernel did.
+    Passed,
+    /// The first difference.
+    Differs(String),
+    /// Something that uvs does not do yet.
+    NotSupported(String),
+    /// The file is not a recording.
+    Malformed(String),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Passed => f.write_str("passed"),
+            Self::Differs(what) => f.write_str(what),
+            Self::NotSupported(what) => write!(f, "not supported yet: {what}"),
+            Self::Malformed(what) => write!(f, "not a recording: {what}"),
+        }
+    }
+}
+
+/// Why a replay ended early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Stop {
+    #[error("{0}")]
+    Differs(String),
+    #[error("{0}")]
+    NotSupported(String),
+    #[error("{0}")]
+    Malformed(String),
+}
+
+impl From<Stop> for Outcome {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Differs(what) => Self::Differs(what),
+            Stop::NotSupported(what) => Self::NotSupported(what),
+            Stop::Malformed(what) => Self::Malformed(what),
+        }
+    }
+}
+
+impl From<serde_json::Error> for Stop {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Malformed(error.to_string())
+    }
+}
+
+/// Replays one recording.
+pub fn replay(text: &str) -> Outcome {
+    match dispatch(text) {
+        Ok(()) => Outcome::Passed,
+        Err(stop) => stop.into(),
+    }
+}
+
+fn dispatch(text: &str) -> Result<(), Stop> {
+    let value: Value = serde_json::from_str(text)?;
+    let has = |field: &str| value.get(field).is_some();
+    if has("mode") && has("setup") {
+        forwarding::replay(serde_json::from_value(value)?)
+    } else if has("sequences") {
+        Err(Stop::NotSupported("recordings of state sequences".into()))
+    } else if has("steps") {
+        scheduling::replay(serde_json::from_value(value)?)
+    } else if value.is_array() {
+        Err(Stop::NotSupported("recordings of command lines and of netlink".into()))
+    } else {
+        Err(Stop::Malformed("it has neither `steps` nor `sequences`".into()))
+    }
+}
+
+/// A recording and what came of it.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// Its file.
+    pub path: PathBuf,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// Replays every recording in these files and folders, in order of their names, and shows each
+/// result to `seen` as it comes.
+///
+/// # Errors
+///
+/// A path that cannot be read.
+pub fn run(paths: &[PathBuf], mut seen: impl FnMut(&Case)) -> Result<Vec<Case>, UnreadablePath> {
+    let mut files = Vec::new();
+    for path in paths {
+        collect(path, &mut files)?;
+    }
+    let mut cases = Vec::new();
+    for path in files {
+        let text = std::fs::read_to_string(&path).map_err(|e| UnreadablePath::new(&path, &e))?;
+        let case = Case { outcome: replay(&text), path };
+        seen(&case);
+        cases.push(case);
+    }
+    Ok(cases)
+}
+
+fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), UnreadablePath> {
+    let unreadable = |error: std::io::Error| UnreadablePath::new(path, &error);
+    if !path.metadata().map_err(unreadable)?.is_dir() {
+        files.push(path.to_owned());
+        return Ok(());
+    }
+    let mut inside = Vec::new();
+    for entry in path.read_dir().map_err(unreadable)? {
+        inside.push(entry.map_err(unreadable)?.path());
+    }
+    inside.sort();
+    for entry in inside {
+        if entry.is_dir() || entry.extension().is_some_and(|extension| extension == "json") {
+            collect(&entry, files)?;
+        }
+    }
+    Ok(())
+}
+
+/// A file or folder that cannot be read.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("cannot read {path}: {reason}")]
+pub struct UnreadablePath {
+    path: String,
+    reason: String,
+}
+
+impl UnreadablePath {
+    fn new(path: &Path, error: &std::io::Error) -> Self {
+        Self { path: path.display().to_string(), reason: error.to_string() }
+    }
+}

@@ -1,2 +1,53 @@
-//! The userspace virtual server.
-fn main() {}
+//! The userspace virtual server: one binary, which is `uvsadm` when it is called so.
+
+mod adm;
+mod cli;
+mod conform;
+mod run;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Verb};
+
+/// What ends a command: a sentence for the user.
+#[derive(Debug)]
+pub struct Failure(String);
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args();
+    let program = arguments.next().unwrap_or_default();
+    let name = Path::new(&program).file_name().and_then(|name| name.to_str());
+    if matches!(name, Some("uvsadm" | "ipvsadm")) {
+        return adm::uvsadm(&arguments.collect::<Vec<_>>());
+    }
+    match dispatch(Cli::parse()) {
+        Ok(code) => code,
+        Err(Failure(sentence)) => {
+            eprintln!("uvs: {sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
+    match cli.verb {
+        Verb::Run { config } => run::run(&config),
+        Verb::Adm { arguments } => Ok(adm::uvsadm(&arguments)),
+        Verb::Conform { paths, verbose } => conform::conform(&paths, verbose),
+        Verb::Completions { shell } => cli::completions(shell),
+        Verb::Man => cli::man(),
+        Verb::Lab { tool } => {
+            tool.run()?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

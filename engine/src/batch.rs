@@ -1,0 +1,155 @@
+//! A batch of frames and what the stages found out about each.
+
+use std::net::Ipv4Addr;
+
+use uvs_forward::Offsets;
+
+use crate::counters::{DropReason, HostReason};
+use crate::link::LinkId;
+use crate::port::{BATCH, Frame};
+use crate::proto::{Direction, Event};
+use crate::snapshot::Endpoint;
+use crate::table::Conn;
+
+/// What is to become of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not decided yet: the next stage looks at it.
+    Next,
+    /// Send on this link; the frame is complete.
+    Send(LinkId),
+    /// Complete but for its Ethernet addresses, those of this neighbour on this link.
+    Wait(LinkId, Ipv4Addr),
+    /// Hand to the host.
+    Host(HostReason),
+    /// Drop.
+    Drop(DropReason),
+}
+
+/// An ICMP message that the sender of a frame gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// No server: destination unreachable, port unreachable.
+    PortUnreachable,
+    /// The TTL was used up on the way.
+    TimeExceeded,
+    /// Too big for a link; it carries this many bytes.
+    FragNeeded(u16),
+}
+
+/// A frame and what is known of it. Each stage fills in its part; what a stage has not reached
+/// yet holds a neutral value.
+#[derive(Debug)]
+pub struct Slot {
+    /// The frame.
+    pub frame: Frame,
+    /// Where it goes.
+    pub verdict: Verdict,
+    /// What the transmit stage answers to its sender.
+    pub answer: Option<Answer>,
+    /// parse: where the IP and transport headers begin.
+    pub at: Offsets,
+    /// parse: bytes from the IP header on.
+    pub ip_len: u16,
+    /// parse: whether it must not be fragmented.
+    pub dont_fragment: bool,
+    /// parse: the TTL it came with.
+    pub ttl: u8,
+    /// parse: IP protocol number.
+    pub protocol: u8,
+    /// parse: what it means to the protocol's state machine.
+    pub event: Event,
+    /// parse: who sent it.
+    pub source: Ipv4Addr,
+    /// parse: the sender's port.
+    pub source_port: u16,
+    /// parse: to whom.
+    pub destination: Ipv4Addr,
+    /// parse: to which port.
+    pub destination_port: u16,
+    /// classify: which way it goes.
+    pub direction: Direction,
+    /// classify: the number of its service, when it comes from a client.
+    pub service: u32,
+    /// classify: the hash of its connection.
+    pub hash: u64,
+    /// lookup or schedule: its connection.
+    pub conn: Option<Conn>,
+}
+
+impl Slot {
+    /// A frame that no stage has seen.
+    pub fn new(frame: Frame) -> Self {
+        Self {
+            frame,
+            verdict: Verdict::Next,
+            answer: None,
+            at: Offsets { l3: 0, l4: 0 },
+            ip_len: 0,
+            dont_fragment: false,
+            ttl: 0,
+            protocol: 0,
+            event: Event(0),
+            source: Ipv4Addr::UNSPECIFIED,
+            source_port: 0,
+            destination: Ipv4Addr::UNSPECIFIED,
+            destination_port: 0,
+            direction: Direction::In,
+            service: 0,
+            hash: 0,
+            conn: None,
+        }
+    }
+
+    /// Where it came from, as the end of a connection.
+    #[inline]
+    pub fn source_endpoint(&self) -> Endpoint {
+        Endpoint { protocol: self.protocol, address: self.source, port: self.source_port }
+    }
+
+    /// Where it goes, as the end of a connection.
+    #[inline]
+    pub fn destination_endpoint(&self) -> Endpoint {
+        Endpoint { protocol: self.protocol, address: self.destination, port: self.destination_port }
+    }
+
+    /// Drops it for this reason.
+    #[inline]
+    pub fn drop(&mut self, reason: DropReason) {
+        self.verdict = Verdict::Drop(reason);
+    }
+
+    /// Drops it and answers its sender.
+    pub fn refuse(&mut self, reason: DropReason, answer: Answer) {
+        self.verdict = Verdict::Drop(reason);
+        self.answer = Some(answer);
+    }
+}
+
+/// The frames that the stages work on together.
+#[derive(Debug)]
+pub struct Batch {
+    /// The frames, in the order in which they came.
+    pub slots: Vec<Slot>,
+    /// What the port fills; kept here to keep its memory.
+    pub received: Vec<Frame>,
+}
+
+impl Batch {
+    /// A batch with room for [`BATCH`] frames.
+    pub fn new() -> Self {
+        Self { slots: Vec::with_capacity(BATCH), received: Vec::with_capacity(BATCH) }
+    }
+
+    /// The frames that no stage has decided about yet.
+    #[inline]
+    pub fn undecided(&mut self) -> impl Iterator<Item = &mut Slot> {
+        self.slots.iter_mut().filter(|slot| slot.verdict == Verdict::Next)
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self::new()
+    }
+}

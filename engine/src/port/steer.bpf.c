@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: (MIT OR GPL-2.0-only)
+//
+// Which frames are uvs's? One question, asked at three places:
+//
+//   uvs_xdp    before the kernel sees the frame: ours go to the worker's AF_XDP socket
+//   uvs_raw    on the packet socket: it hands out ours and nothing else
+//   uvs_tcx    behind the packet sockets, at tc ingress: ours end here, so that the kernel does
+//   uvs_tc     not answer or forward what uvs works on; uvs_tc is for kernels before 6.6
+//
+// Whatever is not ours passes to the kernel untouched: ARP, IPv6, pings, SSH, routing.
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+// Two tags are what a provider bridge leaves on a frame (802.1ad).
+#define MAX_TAGS 2
+#define IP_MORE_FRAGMENTS 0x2000
+#define IP_OFFSET 0x1fff
+#define KEEP_ALL 0xffffffff
+// A uvs whose heart has not beaten for so long, in nanoseconds, is gone.
+#define DEAD_AFTER 2000000000ULL
+
+// Address and port as they stand on the wire. Port 0 is any port.
+struct endpoint {
+	__be32 addr;
+	__be16 port;
+	__u8 proto;
+	__u8 zero;
+};
+
+// What clients send to.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct endpoint);
+	__type(value, __u8);
+} services SEC(".maps");
+
+// What real servers behind NAT answer from.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 262144);
+	__type(key, struct endpoint);
+	__type(value, __u8);
+} servers SEC(".maps");
+
+// The addresses of `services` and of `servers`: fragments carry no port.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, __be32);
+	__type(value, __u8);
+} vips SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 262144);
+	__type(key, __be32);
+	__type(value, __u8);
+} nat_servers SEC(".maps");
+
+// ifindex -> the slot in `xsks` of that link's queue 0.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8);
+	__type(key, __u32);
+	__type(value, __u32);
+} links SEC(".maps");
+
+// 8 links of up to 256 queues.
+struct {
+	__uint(type, BPF_MAP_TYPE_XSKMAP);
+	__uint(max_entries, 2048);
+	__type(key, __u32);
+	__type(value, __u32);
+} xsks SEC(".maps");
+
+// When uvs last said that it is alive (CLOCK_MONOTONIC, ns).
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} heartbeat SEC(".maps");
+
+// A frame, in one of the two ways in which a program may read it: XDP has it all in one piece,
+// of an skb the first part only.
+struct frame {
+	struct xdp_md *xdp;
+	struct __sk_buff *skb;
+};
+
+// Offsets are below this: tags, two IP headers with options and what is read behind them.
+#define MAX_OFFSET 255
+
+static __always_inline int load(const struct frame *frame, __u32 offset, void *to, const __u32 len)
+{
+	if (frame->skb)
+		return bpf_skb_load_bytes(frame->skb, offset, to, len);
+
+	void *end = (void *)(long)frame->xdp->data_end;
+	char *from = (char *)(long)frame->xdp->data + (offset & MAX_OFFSET);
+
+	if (offset > MAX_OFFSET || (void *)(from + len) > end)
+		return -1;
+	__builtin_memcpy(to, from, len);
+	return 0;
+}
+
+static __always_inline int known(void *map, __u8 proto, __be32 addr, __be16 port)
+{
+	struct endpoint key = { .addr = addr, .port = port, .proto = proto };
+
+	if (bpf_map_lookup_elem(map, &key))
+		return 1;
+	key.port = 0;
+	return bpf_map_lookup_elem(map, &key) != 0;
+}
+
+static __always_inline int has_ports(__u8 proto)
+{
+	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_SCTP;
+}
+
+// An ICMP error is ours when the packet it is about is: one that a VIP sent to a client, or one
+// that a client sent and a real server behind NAT, or a router before it, could not take.
+static __always_inline int serves_error(const struct frame *frame, __u32 icmp, __be32 to)
+{
+	struct iphdr about;
+	__be16 ports[2];
+	__u8 type;
+
+	if (load(frame, icmp, &type, sizeof(type)))
+		return 0;
+	if (type != 3 && type != 4 && type != 5 && type != 11 && type != 12)
+		return 0;
+	if (load(frame, icmp + 8, &about, sizeof(about)) || about.version != 4 || about.ihl < 5)
+		return 0;
+	if (about.frag_off & bpf_htons(IP_OFFSET)) {
+		if (about.saddr == to && bpf_map_lookup_elem(&vips, &about.saddr))
+			return 1;
+		return bpf_map_lookup_elem(&nat_servers, &about.daddr) != 0;
+	}
+	if (!has_ports(about.protocol) ||
+	    load(frame, icmp + 8 + about.ihl * 4, ports, sizeof(ports)))
+		return 0;
+	if (about.saddr == to && known(&services, about.protocol, about.saddr, ports[0]))
+		return 1;
+	return known(&servers, about.protocol, about.daddr, ports[1]);
+}
+
+static __always_inline int serves_ip(const struct frame *frame, __u32 offset)
+{
+	struct iphdr ip;
+	__be16 ports[2];
+	__be32 addr;
+
+	if (load(frame, offset, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
+		return 0;
+	offset += ip.ihl * 4;
+
+	if (ip.frag_off & bpf_htons(IP_MORE_FRAGMENTS | IP_OFFSET)) {
+		addr = ip.daddr;
+		if (bpf_map_lookup_elem(&vips, &addr))
+			return 1;
+		addr = ip.saddr;
+		return bpf_map_lookup_elem(&nat_servers, &addr) != 0;
+	}
+	if (ip.protocol == IPPROTO_ICMP)
+		return serves_error(frame, offset, ip.daddr);
+	if (!has_ports(ip.protocol) || load(frame, offset, ports, sizeof(ports)))
+		return 0;
+	return known(&services, ip.protocol, ip.daddr, ports[1]) ||
+	       known(&servers, ip.protocol, ip.saddr, ports[0]);
+}
+
+static __always_inline int is_tag(__be16 type)
+{
+	return type == bpf_htons(ETH_P_8021Q) || type == bpf_htons(ETH_P_8021AD);
+}
+
+// A tag that the kernel took off the frame (skb->vlan_tci) is not in the bytes: nothing to skip.
+static __always_inline int serves(const struct frame *frame)
+{
+	__u32 offset = 2 * ETH_ALEN;
+	__be16 type;
+
+	for (int tag = 0; tag <= MAX_TAGS; tag++) {
+		if (load(frame, offset, &type, sizeof(type)))
+			return 0;
+		if (type == bpf_htons(ETH_P_IP))
+			return serves_ip(frame, offset + 2);
+		if (!is_tag(type))
+			return 0;
+		offset += 4;
+	}
+	return 0;
+}
+
+SEC("xdp")
+int uvs_xdp(struct xdp_md *ctx)
+{
+	const struct frame frame = { .xdp = ctx };
+	__u32 link = ctx->ingress_ifindex;
+	__u32 *slot;
+
+	if (!serves(&frame))
+		return XDP_PASS;
+	slot = bpf_map_lookup_elem(&links, &link);
+	if (!slot)
+		return XDP_PASS;
+	// No socket in the slot: the kernel may have the frame.
+	return bpf_redirect_map(&xsks, *slot + ctx->rx_queue_index, XDP_PASS);
+}
+
+SEC("socket")
+int uvs_raw(struct __sk_buff *ctx)
+{
+	const struct frame frame = { .skb = ctx };
+
+	// What the switch floods or promiscuous mode lets in is for another machine.
+	if (ctx->pkt_type == PACKET_OTHERHOST)
+		return 0;
+	return serves(&frame) ? KEEP_ALL : 0;
+}
+
+SEC("tc")
+int uvs_tcx(struct __sk_buff *ctx)
+{
+	const struct frame frame = { .skb = ctx };
+
+	return serves(&frame) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+}
+
+// A tc filter stays when the process that made it dies, so this one asks whether uvs lives.
+SEC("tc")
+int uvs_tc(struct __sk_buff *ctx)
+{
+	const struct frame frame = { .skb = ctx };
+	__u32 first = 0;
+	__u64 *beat = bpf_map_lookup_elem(&heartbeat, &first);
+
+	if (!beat || bpf_ktime_get_ns() - *beat > DEAD_AFTER)
+		return TC_ACT_UNSPEC;
+	return serves(&frame) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+}

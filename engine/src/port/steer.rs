@@ -1,0 +1,397 @@
+//! The steering program: which frames come to uvs, and which stay with the kernel.
+//!
+//! The program is `steer.bpf.c`; this side loads it once for all links, hangs it up and keeps its
+//! tables at what is served.
+
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+
+use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ObjectBuilder};
+
+use super::OpenError;
+use super::hook::{Filter, Heart, Hook, XdpMode, tcx, xdp};
+use crate::link::{Link, LinkId};
+pub use crate::snapshot::Endpoint;
+
+static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
+
+/// Slots of a link in the socket map: more queues than a link can have workers.
+pub(super) const QUEUES_PER_LINK: u32 = 256;
+
+impl Endpoint {
+    /// `struct endpoint` of the program.
+    fn key(&self) -> [u8; 8] {
+        let [a, b, c, d] = self.address.octets();
+        let [high, low] = self.port.to_be_bytes();
+        [a, b, c, d, high, low, self.protocol, 0]
+    }
+}
+
+/// What uvs serves, and so what comes to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Steered {
+    /// Virtual services: what clients send to.
+    pub services: HashSet<Endpoint>,
+    /// Real servers behind NAT: what their replies come from.
+    pub servers: HashSet<Endpoint>,
+}
+
+/// The tables were not brought to what was wanted.
+#[derive(Debug, thiserror::Error)]
+pub enum SteerError {
+    /// More than the program's table holds.
+    #[error("{wanted} {what} are more than the steering program's {room}")]
+    Full {
+        /// The table.
+        what: &'static str,
+        /// Entries asked for.
+        wanted: usize,
+        /// Entries it holds.
+        room: usize,
+    },
+    /// The kernel refused a change.
+    #[error("the steering program's table of {what} cannot be changed: {source}")]
+    Kernel {
+        /// The table.
+        what: &'static str,
+        /// The kernel's answer.
+        source: libbpf_rs::Error,
+    },
+}
+
+/// Which programs of the object a port mode needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Programs {
+    Xdp,
+    Raw,
+}
+
+impl Programs {
+    fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Xdp => &["uvs_xdp"],
+            Self::Raw => &["uvs_raw", "uvs_tcx", "uvs_tc"],
+        }
+    }
+}
+
+/// The loaded program, its tables, and what holds it on the links; dropped, it is gone.
+#[derive(Debug)]
+pub struct Steering {
+    hooks: Vec<Hook>,
+    heart: Option<Heart>,
+    programs: Vec<(&'static str, OwnedFd)>,
+    services: Table<8>,
+    servers: Table<8>,
+    vips: Table<4>,
+    nat_servers: Table<4>,
+    links: MapHandle,
+    xsks: MapHandle,
+    heartbeat: MapHandle,
+}
+
+impl Steering {
+    /// Loads the programs of a mode; nothing is steered before [`update`](Self::update).
+    pub(super) fn load(programs: Programs) -> Result<Self, OpenError> {
+        // libbpf would write to stderr what our errors say as well.
+        libbpf_rs::set_print(None);
+        let mut object = ObjectBuilder::default().name("uvs")?.open_memory(OBJECT)?;
+        for mut program in object.progs_mut() {
+            let wanted = programs.names().iter().any(|name| program.name() == *name);
+            program.set_autoload(wanted);
+        }
+        let object = object.load()?;
+        Ok(Self {
+            hooks: Vec::new(),
+            heart: None,
+            programs: descriptors(&object, programs)?,
+            services: Table::new("services", &object)?,
+            servers: Table::new("servers", &object)?,
+            vips: Table::new("vips", &object)?,
+            nat_servers: Table::new("nat_servers", &object)?,
+            links: map(&object, "links")?,
+            xsks: map(&object, "xsks")?,
+            heartbeat: map(&object, "heartbeat")?,
+        })
+    }
+
+    /// Brings the tables to `wanted`: first what is new, then what is gone, so that a frame that
+    /// both serve is steered all the time.
+    ///
+    /// # Errors
+    ///
+    /// A table too small (nothing is changed then), or the kernel's refusal (a later update
+    /// starts from what was done).
+    pub fn update(&mut self, wanted: &Steered) -> Result<(), SteerError> {
+        let services: HashSet<_> = wanted.services.iter().map(Endpoint::key).collect();
+        let servers: HashSet<_> = wanted.servers.iter().map(Endpoint::key).collect();
+        let vips: HashSet<_> = wanted.services.iter().map(|s| s.address.octets()).collect();
+        let nat_servers: HashSet<_> = wanted.servers.iter().map(|s| s.address.octets()).collect();
+        self.services.check(&services)?;
+        self.servers.check(&servers)?;
+
+        self.services.add(&services)?;
+        self.servers.add(&servers)?;
+        self.vips.add(&vips)?;
+        self.nat_servers.add(&nat_servers)?;
+        self.services.keep(&services)?;
+        self.servers.keep(&servers)?;
+        self.vips.keep(&vips)?;
+        self.nat_servers.keep(&nat_servers)
+    }
+
+    /// Hangs the XDP program on a link.
+    pub(super) fn attach_xdp(&mut self, link: &Link, id: LinkId, mode: XdpMode) -> io::Result<()> {
+        let slot = u32::from(id.0) * QUEUES_PER_LINK;
+        let (key, value) = (link.ifindex.to_ne_bytes(), slot.to_ne_bytes());
+        self.links.update(&key, &value, MapFlags::ANY).map_err(io::Error::other)?;
+        let hook = xdp(self.program("uvs_xdp"), link.ifindex, mode)?;
+        self.hooks.push(hook);
+        Ok(())
+    }
+
+    /// Lets the frames of a link's queue go to the AF_XDP socket `fd`.
+    pub(super) fn connect(&self, id: LinkId, queue: u32, fd: RawFd) -> io::Result<()> {
+        let slot = u32::from(id.0) * QUEUES_PER_LINK + queue;
+        self.xsks
+            .update(&slot.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY)
+            .map_err(|error| io::Error::other(error.to_string()))
+    }
+
+    /// The program that picks our frames on a packet socket.
+    pub(super) fn socket_filter(&self) -> BorrowedFd<'_> {
+        self.program("uvs_raw")
+    }
+
+    /// Keeps our frames from the kernel behind the packet sockets of a link, and says by what:
+    /// a tcx link where the kernel has it, else a tc filter.
+    pub(super) fn shut_ingress(&mut self, link: &Link) -> io::Result<&'static str> {
+        match tcx(self.program("uvs_tcx"), link.ifindex) {
+            Ok(hook) => {
+                self.hooks.push(hook);
+                Ok("tcx link")
+            }
+            // Kernels before 6.6 do not know the place, and say so in one of these ways.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => {
+                self.shut_by_filter(link)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn shut_by_filter(&mut self, link: &Link) -> io::Result<&'static str> {
+        if self.heart.is_none() {
+            self.heart = Some(Heart::start(
+                MapHandle::try_from(&self.heartbeat).map_err(io::Error::other)?,
+            )?);
+        }
+        let hook = Filter::attach(self.program("uvs_tc"), link.ifindex)?;
+        self.hooks.push(hook);
+        Ok("tc filter")
+    }
+
+    fn program(&self, name: &str) -> BorrowedFd<'_> {
+        let found = self.programs.iter().find(|(program, _)| *program == name);
+        found.expect("asked for by the mode that loaded it").1.as_fd()
+    }
+}
+
+fn descriptors(
+    object: &Object,
+    programs: Programs,
+) -> Result<Vec<(&'static str, OwnedFd)>, OpenError> {
+    let mut found = Vec::new();
+    for program in object.progs_mut() {
+        if let Some(name) = programs.names().iter().find(|name| program.name() == **name) {
+            let fd = program.as_fd().try_clone_to_owned();
+            found.push((*name, fd.map_err(|e| OpenError::kernel("bpf", "keeping a program", e))?));
+        }
+    }
+    Ok(found)
+}
+
+fn map(object: &Object, name: &str) -> Result<MapHandle, OpenError> {
+    let found = object.maps().find(|map| map.name() == name);
+    Ok(MapHandle::try_from(&found.expect("steer.bpf.c has every map that is asked for"))?)
+}
+
+/// A set in the kernel, and what is in it.
+#[derive(Debug)]
+struct Table<const N: usize> {
+    what: &'static str,
+    map: MapHandle,
+    room: usize,
+    keys: HashSet<[u8; N]>,
+}
+
+impl<const N: usize> Table<N> {
+    fn new(what: &'static str, object: &Object) -> Result<Self, OpenError> {
+        let map = map(object, what)?;
+        let room = map.max_entries() as usize;
+        Ok(Self { what, map, room, keys: HashSet::new() })
+    }
+
+    fn check(&self, wanted: &HashSet<[u8; N]>) -> Result<(), SteerError> {
+        // Old and new are in there together for a moment.
+        let both = wanted.union(&self.keys).count();
+        if both > self.room {
+            return Err(SteerError::Full { what: self.what, wanted: both, room: self.room });
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, wanted: &HashSet<[u8; N]>) -> Result<(), SteerError> {
+        for key in minus(wanted, &self.keys) {
+            self.map
+                .update(&key, &[1], MapFlags::ANY)
+                .map_err(|source| SteerError::Kernel { what: self.what, source })?;
+            self.keys.insert(key);
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, wanted: &HashSet<[u8; N]>) -> Result<(), SteerError> {
+        for key in minus(&self.keys, wanted) {
+            self.map
+                .delete(&key)
+                .map_err(|source| SteerError::Kernel { what: self.what, source })?;
+            self.keys.remove(&key);
+        }
+        Ok(())
+    }
+}
+
+fn minus<K: Copy + Eq + Hash>(these: &HashSet<K>, those: &HashSet<K>) -> Vec<K> {
+    these.difference(those).copied().collect()
+}
+
+#[cfg(test)]
+#[path = "../../tests/lab/mod.rs"]
+mod lab;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use lab::{CLIENT, NOT_SERVED, Net, SERVED, SERVER, VIP};
+    use std::net::{Ipv4Addr, UdpSocket};
+    use std::time::Duration;
+
+    #[test]
+    fn an_endpoint_is_keyed_as_it_stands_on_the_wire() {
+        let address = Ipv4Addr::new(10, 0, 0, 1);
+        let endpoint = Endpoint { protocol: 6, address, port: 0x1234 };
+        assert_eq!(endpoint.key(), [10, 0, 0, 1, 0x12, 0x34, 6, 0]);
+    }
+
+    /// linux/pkt_cls.h
+    const TC_ACT_SHOT: i32 = 2;
+
+    fn steered() -> Steered {
+        let endpoint = |protocol, address, port| Endpoint { protocol, address, port };
+        Steered {
+            services: HashSet::from([endpoint(17, VIP, SERVED), endpoint(6, VIP, 0)]),
+            servers: HashSet::from([endpoint(17, SERVER, SERVED)]),
+        }
+    }
+
+    /// What a program returns for a frame (BPF_PROG_TEST_RUN).
+    fn verdict(program: BorrowedFd<'_>, frame: &[u8]) -> i32 {
+        use std::os::fd::AsRawFd;
+        let mut options = libbpf_sys::bpf_test_run_opts {
+            sz: size_of::<libbpf_sys::bpf_test_run_opts>() as _,
+            data_in: frame.as_ptr().cast(),
+            data_size_in: frame.len() as u32,
+            ..Default::default()
+        };
+        // SAFETY: the frame outlives the call and has the size that is told.
+        let run = unsafe { libbpf_sys::bpf_prog_test_run_opts(program.as_raw_fd(), &mut options) };
+        assert_eq!(run, 0);
+        options.retval as i32
+    }
+
+    #[test]
+    fn the_programs_pick_the_same_frames() {
+        if lab::skip() {
+            return;
+        }
+        let mut steering = Steering::load(Programs::Raw).unwrap();
+        steering.update(&steered()).unwrap();
+        for (name, frame, ours) in lab::cases() {
+            let dropped = if ours { TC_ACT_SHOT } else { -1 };
+            assert_eq!(verdict(steering.program("uvs_tcx"), &frame), dropped, "{name}");
+            // No heart beats.
+            assert_eq!(verdict(steering.program("uvs_tc"), &frame), -1, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_update_adds_and_removes_and_refuses_too_much() {
+        if lab::skip() {
+            return;
+        }
+        let mut steering = Steering::load(Programs::Raw).unwrap();
+        let frame = |port| lab::request(port, 0);
+        steering.update(&steered()).unwrap();
+        assert_eq!(verdict(steering.program("uvs_tcx"), &frame(SERVED)), TC_ACT_SHOT);
+        let other = Endpoint { protocol: 17, address: VIP, port: NOT_SERVED };
+        let services = HashSet::from([other]);
+        steering.update(&Steered { services, ..Steered::default() }).unwrap();
+        assert_eq!(verdict(steering.program("uvs_tcx"), &frame(SERVED)), -1);
+        assert_eq!(verdict(steering.program("uvs_tcx"), &frame(NOT_SERVED)), TC_ACT_SHOT);
+
+        let endpoint = |port| Endpoint { protocol: 6, address: CLIENT, port };
+        let services = (0..=u16::MAX).map(endpoint).collect();
+        let error = steering.update(&Steered { services, ..Steered::default() }).unwrap_err();
+        assert_eq!(error.to_string(), "65537 services are more than the steering program's 65536");
+        assert_eq!(verdict(steering.program("uvs_tcx"), &frame(NOT_SERVED)), TC_ACT_SHOT);
+    }
+
+    #[test]
+    fn the_filter_of_older_kernels_stops_and_goes() {
+        if lab::skip() {
+            return;
+        }
+        let net = Net::new(1, 1);
+        let peer = net.peer(0);
+        net.in_director(|| {
+            let socket = UdpSocket::bind((VIP, SERVED)).unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+            let heard = || {
+                peer.send(&lab::request(SERVED, 0));
+                socket.recv(&mut [0; 64]).is_ok()
+            };
+            let link = Link {
+                name: "d0".to_owned(),
+                ifindex: lab::ifindex("d0"),
+                mac: [0; 6],
+                mtu: 1500,
+                addresses: Vec::new(),
+            };
+            let qdiscs = || lab::run(&format!("tc -n {} qdisc show dev d0", net.director));
+            let filtering = || {
+                let mut steering = Steering::load(Programs::Raw).unwrap();
+                steering.update(&steered()).unwrap();
+                assert_eq!(steering.shut_by_filter(&link).unwrap(), "tc filter");
+                steering
+            };
+            let steering = filtering();
+            assert!(!heard());
+            drop(steering);
+            assert!(heard() && !qdiscs().contains("clsact"), "{}", qdiscs());
+
+            // As after kill -9: the filter stays, the heart does not beat.
+            let mut killed = filtering();
+            std::mem::forget(killed.hooks.pop());
+            drop(killed);
+            assert!(qdiscs().contains("clsact"));
+            assert!(lab::until(heard), "a stale filter still drops");
+            let next = filtering();
+            assert!(!heard());
+            drop(next);
+            assert!(heard());
+        });
+    }
+}

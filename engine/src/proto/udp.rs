@@ -1,0 +1,7 @@
+//! UDP: one state (kernel: ip_vs_proto_udp.c).
+
+/// The only state.
+pub const NORMAL: u8 = 0;
+
+/// Its timeout in seconds.
+pub const TIMEOUT: u32 = 300;

@@ -1,0 +1,181 @@
+//! Rewrites every frame for its way on, by its connection's forwarding method.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use uvs_forward::tun::{self, Outer};
+use uvs_forward::{Hop, Method, Refused, dr, nat};
+use uvs_sched::ServerId;
+
+use crate::batch::{Answer, Batch, Slot, Verdict};
+use crate::counters::{DropReason, HostReason, Traffic};
+use crate::fib::NextHop;
+use crate::link::LinkId;
+use crate::proto::Direction;
+use crate::snapshot::{Dest, Exit, Snapshot};
+use crate::table::Conn;
+
+/// Numbers for the IP identification of packets that the engine makes; any do that differ from each
+/// other for a while (RFC 6864).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Identification(u16);
+
+impl Identification {
+    /// The next number.
+    pub fn next(&mut self) -> u16 {
+        self.0 = self.0.wrapping_add(1);
+        self.0
+    }
+}
+
+/// Rewrites the frames of a batch; `worker` counts the packets.
+pub fn forward(batch: &mut Batch, snapshot: &Snapshot, worker: usize, ids: &mut Identification) {
+    for slot in batch.undecided() {
+        let Some(conn) = slot.conn else { continue };
+        let done = match slot.direction {
+            Direction::In => to_server(slot, &conn, snapshot, worker, ids),
+            Direction::Out => to_client(slot, &conn, snapshot, worker),
+        };
+        match done {
+            Ok(way) => slot.verdict = way.verdict(),
+            Err(NoWay::Drop(reason)) => slot.drop(reason),
+            Err(NoWay::Refuse(reason, answer)) => slot.refuse(reason, answer),
+            Err(NoWay::Host(reason)) => slot.verdict = Verdict::Host(reason),
+        }
+    }
+}
+
+/// Why a frame does not go on.
+enum NoWay {
+    Drop(DropReason),
+    Refuse(DropReason, Answer),
+    Host(HostReason),
+}
+
+impl From<Refused> for NoWay {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Ttl => Self::Refuse(DropReason::TtlExceeded, Answer::TimeExceeded),
+            Refused::Truncated => Self::Drop(DropReason::Truncated),
+            Refused::Protocol => Self::Host(HostReason::OtherProtocol),
+            Refused::TooLong => Self::Drop(DropReason::TooBig),
+        }
+    }
+}
+
+/// Where a frame leaves, and with which Ethernet addresses.
+struct Way {
+    link: LinkId,
+    hop: Hop,
+    /// Whose address has to be asked for first.
+    unresolved: Option<Ipv4Addr>,
+}
+
+impl Way {
+    fn of(hop: NextHop, snapshot: &Snapshot) -> Result<Self, NoWay> {
+        match hop {
+            NextHop::Ready(link, hop) => Ok(Self { link, hop, unresolved: None }),
+            NextHop::Unresolved(link, neighbour) => {
+                let src = snapshot.fib.link(link).map_or([0; 6], |link| link.mac);
+                Ok(Self { link, hop: Hop { src, dst: [0; 6] }, unresolved: Some(neighbour) })
+            }
+            NextHop::Local => Err(NoWay::Host(HostReason::LocalDest)),
+            NextHop::NoRoute => Err(NoWay::Drop(DropReason::NoRoute)),
+        }
+    }
+
+    fn verdict(&self) -> Verdict {
+        match self.unresolved {
+            None => Verdict::Send(self.link),
+            Some(neighbour) => Verdict::Wait(self.link, neighbour),
+        }
+    }
+}
+
+#[inline]
+fn to_server(
+    slot: &mut Slot,
+    conn: &Conn,
+    snapshot: &Snapshot,
+    worker: usize,
+    ids: &mut Identification,
+) -> Result<Way, NoWay> {
+    let id = ServerId(conn.dest);
+    let (Some(dest), Some(exit)) = (snapshot.dest(id), snapshot.exit(id)) else {
+        return Err(NoWay::Drop(DropReason::DestUnavailable));
+    };
+    count(slot.ip_len, dest, |traffic, bytes| traffic.incoming(worker, bytes));
+    if !dest.available {
+        return Err(NoWay::Drop(DropReason::DestUnavailable));
+    }
+    let way = Way::of(exit.hop, snapshot)?;
+    let server = SocketAddrV4::new(conn.daddr, conn.dport);
+    match Method::from_flags(conn.flags.into()) {
+        Some(Method::Route) => {
+            fits(slot, exit.mtu, 0)?;
+            dr::forward(slot.frame.bytes_mut(), slot.at, &way.hop)?;
+        }
+        Some(Method::Masq) => {
+            fits(slot, exit.mtu, 0)?;
+            nat::to_server(slot.frame.bytes_mut(), slot.at, server, &way.hop)?;
+        }
+        Some(Method::Tunnel) => tunnel(slot, exit, conn.daddr, &way.hop, ids)?,
+        Some(Method::Local) | None => return Err(NoWay::Host(HostReason::LocalDest)),
+    }
+    Ok(way)
+}
+
+#[inline]
+fn to_client(
+    slot: &mut Slot,
+    conn: &Conn,
+    snapshot: &Snapshot,
+    worker: usize,
+) -> Result<Way, NoWay> {
+    let way = Way::of(snapshot.fib.next_hop(conn.caddr), snapshot)?;
+    fits(slot, snapshot.fib.link(way.link).map_or(u16::MAX, |link| link.mtu), 0)?;
+    let virtual_end = SocketAddrV4::new(conn.vaddr, conn.vport);
+    nat::to_client(slot.frame.bytes_mut(), slot.at, virtual_end, &way.hop)?;
+    if let Some(dest) = snapshot.dest(ServerId(conn.dest)) {
+        count(slot.ip_len, dest, |traffic, bytes| traffic.outgoing(worker, bytes));
+    }
+    Ok(way)
+}
+
+fn tunnel(
+    slot: &mut Slot,
+    exit: &Exit,
+    server: Ipv4Addr,
+    hop: &Hop,
+    ids: &mut Identification,
+) -> Result<(), NoWay> {
+    if slot.ttl <= 1 {
+        return Err(Refused::Ttl.into());
+    }
+    fits(slot, exit.mtu, tun::ROOM as u16)?;
+    if !slot.frame.prepend(tun::ROOM) {
+        return Err(NoWay::Drop(DropReason::NoHeadroom));
+    }
+    let outer = Outer { src: exit.source.octets(), dst: server.octets(), id: ids.next() };
+    tun::ipip(slot.frame.bytes_mut(), slot.at, &outer, hop)?;
+    Ok(())
+}
+
+/// Whether the packet with `more` bytes of headers fits the next link.
+#[inline]
+fn fits(slot: &Slot, mtu: u16, more: u16) -> Result<(), NoWay> {
+    let room = mtu.saturating_sub(more);
+    if slot.ip_len <= room {
+        return Ok(());
+    }
+    if slot.dont_fragment {
+        return Err(NoWay::Refuse(DropReason::TooBig, Answer::FragNeeded(room)));
+    }
+    Err(NoWay::Drop(DropReason::TooBig))
+}
+
+/// Counts a packet for the server and for its service.
+#[inline]
+fn count(ip_len: u16, dest: &Dest, with: impl Fn(&Traffic, u64)) {
+    with(&dest.traffic, ip_len.into());
+    with(&dest.service_traffic, ip_len.into());
+}

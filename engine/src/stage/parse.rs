@@ -1,0 +1,75 @@
+//! Reads the headers of every frame: the 5-tuple, the event, and whether it can be balanced.
+//!
+//! What is no IPv4 TCP, UDP or SCTP goes to the host; what the kernel's own IPv4 receive path
+//! would discard is dropped.
+
+use uvs_forward::Offsets;
+use uvs_forward::wire::{Ethernet, Ipv4, Malformed, Sctp, Tcp, Udp, ethertype, protocol};
+
+use crate::batch::{Batch, Slot, Verdict};
+use crate::counters::{DropReason, HostReason};
+use crate::fib::Fib;
+use crate::proto::{sctp, tcp};
+
+/// Parses every frame.
+pub fn parse(batch: &mut Batch, fib: &Fib) {
+    for slot in batch.undecided() {
+        if let Err(verdict) = parse_one(slot, fib) {
+            slot.verdict = verdict;
+        }
+    }
+}
+
+#[inline]
+fn parse_one(slot: &mut Slot, fib: &Fib) -> Result<(), Verdict> {
+    let frame = slot.frame.bytes();
+    let ethernet = Ethernet::new_checked(frame).map_err(malformed)?;
+    if ethernet.ethertype() != ethertype::IPV4 || ethernet.is_multicast() {
+        return Err(Verdict::Host(HostReason::NotIpv4));
+    }
+    if fib.link(slot.frame.link()).is_none_or(|link| link.mac != ethernet.dst()) {
+        return Err(Verdict::Drop(DropReason::OtherHost));
+    }
+    let at = Offsets::of_ipv4(frame).map_err(malformed)?;
+    let ip = Ipv4::new_unchecked(&frame[usize::from(at.l3)..]);
+    slot.at = at;
+    slot.ip_len = ip.total_len();
+    slot.ttl = ip.ttl();
+    slot.dont_fragment = ip.dont_fragment();
+    slot.protocol = ip.protocol();
+    slot.source = ip.src().into();
+    slot.destination = ip.dst().into();
+    if ip.is_fragment() {
+        return Err(Verdict::Host(HostReason::Fragment));
+    }
+    let transport = &frame[usize::from(at.l4)..];
+    (slot.source_port, slot.destination_port, slot.event) = match slot.protocol {
+        protocol::TCP => {
+            let header = Tcp::new_unchecked(transport);
+            (header.src_port(), header.dst_port(), tcp::event(header.flags()))
+        }
+        protocol::UDP => {
+            let header = Udp::new_unchecked(transport);
+            (header.src_port(), header.dst_port(), slot.event)
+        }
+        protocol::SCTP => {
+            let header = Sctp::new_unchecked(transport);
+            (header.src_port(), header.dst_port(), sctp::event(header.first_chunk_type()))
+        }
+        protocol::ICMP => return Err(Verdict::Host(HostReason::Icmp)),
+        _ => return Err(Verdict::Host(HostReason::OtherProtocol)),
+    };
+    // Ethernet's padding is not sent on: the next link has its own.
+    let end = at.ipv4_end(frame);
+    let _ = slot.frame.set_len(end);
+    Ok(())
+}
+
+fn malformed(what: Malformed) -> Verdict {
+    Verdict::Drop(match what {
+        Malformed::NotIpv4 => return Verdict::Host(HostReason::NotIpv4),
+        Malformed::Truncated | Malformed::TotalLength => DropReason::Truncated,
+        Malformed::Version | Malformed::HeaderLength => DropReason::BadHeader,
+        Malformed::Checksum => DropReason::BadChecksum,
+    })
+}

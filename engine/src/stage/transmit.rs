@@ -1,0 +1,157 @@
+//! From the batch to where each frame goes: a ring, the host, the waiting room, or back to the
+//! free ones. Every frame is counted here, once (INV-4).
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use uvs_forward::icmp::{self, CitedTtl, MAX_FRAME, Offender, Sender};
+
+use super::forward::Identification;
+use crate::ask::Asks;
+use crate::batch::{Answer, Batch, Slot, Verdict};
+use crate::clock::Ticks;
+use crate::counters::{Counters, DropReason};
+use crate::fib::Fib;
+use crate::host::Host;
+use crate::limiter::Limiter;
+use crate::link::LinkId;
+use crate::port::{Frame, Port};
+use crate::proto::Direction;
+use crate::waiting::{Released, Waiting};
+
+/// All that frames of one worker can leave to.
+pub struct Outlet<P, H> {
+    /// The rings.
+    pub port: P,
+    /// The host's stack.
+    pub host: H,
+    /// What is counted.
+    pub counters: Arc<Counters>,
+    /// Frames without an Ethernet address.
+    pub waiting: Waiting,
+    /// Who finds Ethernet addresses.
+    pub asks: Arc<Asks>,
+    /// Limits the answers.
+    pub limiter: Limiter,
+    /// Numbers the answers.
+    pub ids: Identification,
+}
+
+impl<P: Port, H: Host> Outlet<P, H> {
+    /// Empties the batch, in its order.
+    pub fn transmit(&mut self, batch: &mut Batch, fib: &Fib, now: Ticks) {
+        for mut slot in batch.slots.drain(..) {
+            if let Some(answer) = slot.answer
+                && self.limiter.take(now)
+            {
+                self.answer(&slot, answer, fib);
+            }
+            match slot.verdict {
+                Verdict::Send(link) => self.send(link, slot.frame),
+                Verdict::Wait(link, neighbour) => self.hold(slot.frame, link, neighbour, now),
+                Verdict::Host(reason) => {
+                    if self.host.give(slot.frame.link(), slot.frame.bytes_mut()) {
+                        self.counters.to_host(reason);
+                        self.port.free(slot.frame);
+                    } else {
+                        self.drop(slot.frame, DropReason::HostFull);
+                    }
+                }
+                Verdict::Drop(reason) => self.drop(slot.frame, reason),
+                // No stage leaves a frame undecided: schedule decides about all that have no
+                // connection, and forward about all that have one.
+                Verdict::Next => self.drop(slot.frame, DropReason::NoDest),
+            }
+        }
+    }
+
+    /// Sends the waiting frames whose neighbour has become known, and gives up on old ones.
+    pub fn release(&mut self, fib: &Fib, now: Ticks) {
+        for _ in 0..self.waiting.len() {
+            match self.waiting.release(fib, now) {
+                Some(Released::Send(link, frame)) => self.send(link, frame),
+                Some(Released::GivenUp(frame)) => {
+                    self.drop(frame, DropReason::NeighbourUnresolved);
+                }
+                None => {}
+            }
+        }
+        self.counters.waiting(self.waiting.len());
+    }
+
+    /// Gives back what waits, at the end.
+    pub fn stop(&mut self) {
+        while let Some(frame) = self.waiting.take() {
+            self.drop(frame, DropReason::Shutdown);
+        }
+        self.counters.waiting(0);
+        self.port.flush();
+    }
+
+    #[inline]
+    fn send(&mut self, link: LinkId, frame: Frame) {
+        let bytes = frame.bytes().len() as u64;
+        match self.port.tx(link, frame) {
+            Ok(()) => self.counters.sent(bytes),
+            Err(frame) => self.drop(frame, DropReason::TxFull),
+        }
+    }
+
+    fn drop(&mut self, frame: Frame, reason: DropReason) {
+        self.counters.dropped(reason);
+        self.port.free(frame);
+    }
+
+    fn hold(&mut self, frame: Frame, link: LinkId, neighbour: Ipv4Addr, now: Ticks) {
+        self.asks.ask(link, neighbour);
+        match self.waiting.hold(frame, link, neighbour, now) {
+            Ok(()) => self.counters.waiting(self.waiting.len()),
+            Err(frame) => self.drop(frame, DropReason::NeighbourQueueFull),
+        }
+    }
+
+    /// Sends an ICMP message back to where the frame came from.
+    fn answer(&mut self, slot: &Slot, answer: Answer, fib: &Fib) {
+        let Some(mut frame) = self.port.alloc() else { return };
+        let len = match frame.set_len(MAX_FRAME) {
+            true => self.build(slot, answer, fib, frame.bytes_mut()),
+            false => None,
+        };
+        let sent = match len {
+            Some(len) if frame.set_len(len) => self.port.tx(slot.frame.link(), frame),
+            _ => Err(frame),
+        };
+        match sent {
+            Ok(()) => self.counters.originated(),
+            Err(frame) => self.port.free(frame),
+        }
+    }
+
+    fn build(
+        &mut self,
+        slot: &Slot,
+        answer: Answer,
+        fib: &Fib,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        // To a client the virtual service answers, to a server the director.
+        let src = match slot.direction {
+            Direction::In => slot.destination,
+            Direction::Out => *fib.link(slot.frame.link())?.addresses.first()?,
+        };
+        let sender = Sender { src: src.octets(), id: self.ids.next() };
+        // What is too big is found out on the way to the server, when the TTL has gone down.
+        let ttl = match (answer, slot.direction) {
+            (Answer::FragNeeded(_), Direction::In) => CitedTtl::Lowered,
+            _ => CitedTtl::Received,
+        };
+        let offender = Offender { frame: slot.frame.bytes(), at: slot.at, ttl };
+        match answer {
+            Answer::PortUnreachable => {
+                icmp::dest_unreachable(offender, sender, icmp::code::PORT, out)
+            }
+            Answer::TimeExceeded => icmp::time_exceeded(offender, sender, out),
+            Answer::FragNeeded(mtu) => icmp::frag_needed(offender, sender, mtu, out),
+        }
+    }
+}

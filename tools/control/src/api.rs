@@ -1,0 +1,313 @@
+//! The API: HTTP and JSON on a Unix socket.
+//!
+//! ```text
+//! GET  /v1/services      [Service]      services, servers, statistics
+//! GET  /v1/connections   [Conn]         the connection table
+//! GET  /v1/settings      Settings       table size, timeouts
+//! GET  /v1/counters      Counters       what became of every frame
+//! POST /v1/changes       [Change]       all of them or none; 409 and Refused when one is refused
+//! POST /v1/reload                       reads the file of services again
+//! ```
+//!
+//! The bodies are those of [`uvs_uvsadm::api`]. The socket is the owner's alone (mode 0600).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use uvs_engine::counters::{Totals, TrafficTotal};
+use uvs_engine::proto::{state_name, tcp};
+use uvs_engine::table::Conn as TableConn;
+use uvs_uvsadm::api::{
+    ApiError, Change, Conn, Dest, Endpoint, Protocol, Rates, Service, Settings, Stats, Timeouts,
+};
+
+use crate::director::ServiceView;
+use crate::engine::{ChangeError, Control};
+
+/// Largest body that is read, in bytes.
+const MAX_BODY: usize = 64 << 20;
+
+/// What became of every frame (INV-4), as [`Totals`] has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Frames received.
+    pub rx: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Received frames sent on.
+    pub tx: u64,
+    /// Bytes sent on.
+    pub tx_bytes: u64,
+    /// Frames that wait for an Ethernet address.
+    pub waiting: u64,
+    /// Frames that the engine made itself.
+    pub originated: u64,
+    /// Frames handed to the host, by reason; reasons without a frame are left out.
+    pub to_host: BTreeMap<String, u64>,
+    /// Frames dropped, by reason; reasons without a frame are left out.
+    pub drops: BTreeMap<String, u64>,
+}
+
+impl Counters {
+    /// Frames handed to the host.
+    pub fn host_frames(&self) -> u64 {
+        self.to_host.values().sum()
+    }
+
+    /// Frames dropped.
+    pub fn dropped_frames(&self) -> u64 {
+        self.drops.values().sum()
+    }
+
+    /// Whether `rx = tx + to_host + sum(drops) + waiting`.
+    pub fn balanced(&self) -> bool {
+        self.rx == self.tx + self.host_frames() + self.dropped_frames() + self.waiting
+    }
+}
+
+impl From<&Totals> for Counters {
+    fn from(totals: &Totals) -> Self {
+        let some = |(name, count): (&str, u64)| (count > 0).then(|| (name.to_owned(), count));
+        Self {
+            rx: totals.rx,
+            rx_bytes: totals.rx_bytes,
+            tx: totals.tx,
+            tx_bytes: totals.tx_bytes,
+            waiting: totals.waiting,
+            originated: totals.originated,
+            to_host: totals.to_host.iter().filter_map(|(r, n)| some((r.as_str(), *n))).collect(),
+            drops: totals.drops.iter().filter_map(|(r, n)| some((r.as_str(), *n))).collect(),
+        }
+    }
+}
+
+/// Why changes were not made; none of them was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Which change, from 0.
+    pub change: usize,
+    /// Why.
+    pub error: ApiError,
+}
+
+/// What a reload did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// How many changes it took.
+    pub changes: usize,
+}
+
+/// The API's routes.
+pub fn router(control: Control) -> Router {
+    Router::new()
+        .route("/v1/services", get(services))
+        .route("/v1/connections", get(connections))
+        .route("/v1/settings", get(settings))
+        .route("/v1/counters", get(counters))
+        .route("/v1/changes", post(changes))
+        .route("/v1/reload", post(reload))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(control)
+}
+
+async fn services(State(control): State<Control>) -> Json<Vec<Service>> {
+    Json(control.services().iter().map(service).collect())
+}
+
+async fn connections(State(control): State<Control>) -> Json<Vec<Conn>> {
+    let now = control.clock().now();
+    let conn = |conn: TableConn| {
+        let protocol = protocol(conn.proto)?;
+        Some(Conn {
+            protocol,
+            client: Endpoint { address: conn.caddr, port: conn.cport },
+            vip: Endpoint { address: conn.vaddr, port: conn.vport },
+            dest: Endpoint { address: conn.daddr, port: conn.dport },
+            state: state_name(conn.proto, conn.state).to_owned(),
+            expires: conn.expires().since(now).to_duration().as_secs() as u32,
+        })
+    };
+    Json(control.table().iter().filter_map(conn).collect())
+}
+
+async fn settings(State(control): State<Control>) -> Json<Settings> {
+    let seconds = |ticks: uvs_engine::clock::Ticks| ticks.to_duration().as_secs() as u32;
+    let timeouts = control.timeouts();
+    Json(Settings {
+        table_size: control.table().capacity() as u64,
+        timeouts: Timeouts {
+            tcp: seconds(timeouts.tcp[usize::from(tcp::ESTABLISHED)]),
+            tcp_fin: seconds(timeouts.tcp[usize::from(tcp::FIN_WAIT)]),
+            udp: seconds(timeouts.udp),
+        },
+    })
+}
+
+async fn counters(State(control): State<Control>) -> Json<Counters> {
+    Json(Counters::from(&control.totals()))
+}
+
+async fn changes(
+    State(control): State<Control>,
+    Json(changes): Json<Vec<Change>>,
+) -> Result<(), (StatusCode, Json<Refused>)> {
+    control.change(&changes).map_err(|error| {
+        let (change, error) = match error {
+            ChangeError::Refused(change, error) => (change, error),
+            ChangeError::Steer(error) => (0, ApiError::not_supported(error.to_string())),
+        };
+        (StatusCode::CONFLICT, Json(Refused { change, error }))
+    })
+}
+
+async fn reload(
+    State(control): State<Control>,
+) -> Result<Json<Reloaded>, (StatusCode, String)> {
+    let reloaded = control.reload().map(|changes| Json(Reloaded { changes }));
+    reloaded.map_err(|sentence| (StatusCode::CONFLICT, sentence))
+}
+
+fn service(view: &ServiceView) -> Service {
+    let dests = view.dests.iter().map(|dest| Dest {
+        config: dest.config,
+        active: dest.load.active(),
+        inactive: dest.load.inactive(),
+        stats: stats(dest.traffic.total()),
+        rates: Rates::default(),
+    });
+    Service {
+        config: view.config.clone(),
+        stats: stats(view.traffic.total()),
+        rates: Rates::default(),
+        dests: dests.collect(),
+    }
+}
+
+fn stats(total: TrafficTotal) -> Stats {
+    Stats {
+        conns: total.conns,
+        in_pkts: total.in_packets,
+        out_pkts: total.out_packets,
+        in_bytes: total.in_bytes,
+        out_bytes: total.out_bytes,
+    }
+}
+
+fn protocol(number: u8) -> Option<Protocol> {
+    [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter().find(|p| p.number() == number)
+}
+
+/// Why the socket cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// Another engine answers on it.
+    #[error("another engine answers on {0}; stop it, or give this one another `socket`")]
+    InUse(PathBuf),
+    /// Something else is there.
+    #[error("{0} is there and is no socket; remove it, or give the engine another `socket`")]
+    NoSocket(PathBuf),
+    /// The system refused.
+    #[error("cannot listen on {path}: {source}")]
+    Refused {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The API's socket; dropped, its file is gone.
+#[derive(Debug)]
+pub struct Socket {
+    path: PathBuf,
+    listener: std::os::unix::net::UnixListener,
+}
+
+impl Socket {
+    /// Listens on `path`. A socket that a dead engine left is replaced.
+    ///
+    /// # Errors
+    ///
+    /// See [`SocketError`].
+    pub fn open(path: &Path) -> Result<Self, SocketError> {
+        let refused = |source| SocketError::Refused { path: path.to_owned(), source };
+        if let Ok(found) = path.symlink_metadata() {
+            if !found.file_type().is_socket() {
+                return Err(SocketError::NoSocket(path.to_owned()));
+            }
+            if UnixStream::connect(path).is_ok() {
+                return Err(SocketError::InUse(path.to_owned()));
+            }
+            std::fs::remove_file(path).map_err(refused)?;
+        }
+        let listener = std::os::unix::net::UnixListener::bind(path).map_err(refused)?;
+        let socket = Self { path: path.to_owned(), listener };
+        let owner_only = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(path, owner_only).map_err(refused)?;
+        socket.listener.set_nonblocking(true).map_err(refused)?;
+        Ok(socket)
+    }
+
+    /// Serves the API until `until` is ready.
+    ///
+    /// # Errors
+    ///
+    /// The listener's.
+    pub async fn serve(
+        &self,
+        control: Control,
+        until: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<()> {
+        let listener = tokio::net::UnixListener::from_std(self.listener.try_clone()?)?;
+        axum::serve(listener, router(control)).with_graceful_shutdown(until).await
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("uvs-{name}-{}", std::process::id()))
+    }
+
+    #[test]
+    fn a_live_socket_is_left_alone_and_a_dead_one_replaced() {
+        let path = path("socket");
+        let first = Socket::open(&path).unwrap();
+        let second = Socket::open(&path).unwrap_err();
+        assert!(matches!(second, SocketError::InUse(_)), "{second}");
+        std::mem::forget(Socket { path: path.clone(), listener: first.listener.try_clone().unwrap() });
+        drop(first);
+        assert!(!path.exists());
+
+        let dead = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        drop(dead);
+        assert!(path.exists(), "as a killed engine leaves it");
+        drop(Socket::open(&path).unwrap());
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_is_left_alone() {
+        let path = path("file");
+        std::fs::write(&path, "mine").unwrap();
+        assert!(matches!(Socket::open(&path), Err(SocketError::NoSocket(_))));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+        std::fs::remove_file(&path).unwrap();
+    }
+}

@@ -1,0 +1,113 @@
+//! The command line.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::Failure;
+
+/// Linux Virtual Server as a userspace packet engine.
+#[derive(Debug, Parser)]
+#[command(name = "uvs", version, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  uvs doctor --interface eth0        will AF_XDP run here, and what mends it
+  uvs demo                           a network of namespaces, real servers, every mode
+  uvs run --config uvs.toml          the engine, in the foreground
+  uvs adm -A -t 10.0.0.1:80 -s wlc   what ipvsadm does, against the running engine
+  uvs adm -L -n --stats
+  uvs conform cases/                 replay recordings of the kernel's IPVS";
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run the engine in the foreground.
+    #[command(after_help = RUN_EXAMPLES)]
+    Run {
+        /// The engine's configuration.
+        #[arg(long, short, value_name = "FILE", default_value = "uvs.toml")]
+        config: PathBuf,
+    },
+    /// ipvsadm's command line against the running engine; also as `uvsadm` (see `uvs adm -h`).
+    #[command(disable_help_flag = true)]
+    Adm {
+        /// As ipvsadm takes them. UVS_SOCKET names the engine's socket.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Replay recordings of the kernel's IPVS through the engine.
+    Conform {
+        /// Recordings, or folders of them.
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// Show what passed as well.
+        #[arg(long, short)]
+        verbose: bool,
+    },
+    /// Print shell completions.
+    #[command(after_help = "Example:\n  uvs completions bash > /etc/bash_completion.d/uvs")]
+    Completions {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page.
+    #[command(after_help = "Example:\n  uvs man | man -l -")]
+    Man,
+    /// The lab's own small programs.
+    #[command(hide = true)]
+    Lab {
+        /// Which.
+        #[command(subcommand)]
+        tool: uvs_lab::Tool,
+    },
+}
+
+const RUN_EXAMPLES: &str = "\
+Example of a uvs.toml (only `outside` is needed):
+  outside = \"eth0\"             # the interface, or the clients' side of two
+  inside = \"eth1\"              # the servers' side; leave out for a one-arm director
+  queues = 2                   # a worker for each queue
+  cores = [2, 3]               # the workers' cores
+  mode = \"auto\"                # auto, afxdp or raw
+  busy = false                 # true: idle workers spin instead of sleeping
+  connections = 1048576        # capacity of the connection table
+  services = \"services.rules\"  # as ipvsadm-save writes it
+  socket = \"/run/uvs.sock\"     # where uvsadm asks
+
+SIGHUP reads the services again and applies the difference; SIGTERM and Ctrl-C stop the engine.";
+
+/// Prints completions.
+pub fn completions(shell: clap_complete::Shell) -> Result<ExitCode, Failure> {
+    clap_complete::generate(shell, &mut Cli::command(), "uvs", &mut io::stdout());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the man page.
+pub fn man() -> Result<ExitCode, Failure> {
+    clap_mangen::Man::new(Cli::command()).render(&mut io::stdout())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grammar_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn ipvsadms_options_pass_through() {
+        let cli = Cli::parse_from(["uvs", "adm", "-L", "-n", "-c"]);
+        assert!(matches!(cli.verb, Verb::Adm { arguments } if arguments == ["-L", "-n", "-c"]));
+    }
+}

@@ -1,0 +1,72 @@
+//! `uvs run`: the engine in the foreground.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use uvs_control::api::Socket;
+use uvs_control::config::Config;
+use uvs_control::engine::{Control, Engine};
+
+use crate::Failure;
+
+/// How often a running engine looks whether its workers still run.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Runs the engine of a uvs.toml until SIGTERM or Ctrl-C; SIGHUP reads the services again.
+pub fn run(path: &Path) -> Result<ExitCode, Failure> {
+    let config = Config::read(path)?;
+    let socket = Socket::open(&config.socket)?;
+    let mut engine = Engine::start(config)?;
+    for line in engine.report() {
+        eprintln!("uvs: {line}");
+    }
+    let control = engine.control();
+    let links: Vec<String> = control.links().into_iter().map(|link| link.name).collect();
+    eprintln!(
+        "uvs: {} services on {}, API on {}",
+        control.services().len(),
+        links.join(" and "),
+        control.config().socket.display()
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(serve(&socket, &engine));
+    drop(runtime);
+    let stopped = engine.stop();
+    ended?;
+    stopped?;
+    eprintln!("uvs: stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Serves the API and the signals until it is time to stop.
+async fn serve(socket: &Socket, engine: &Engine) -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let api = socket.serve(engine.control().clone(), std::future::pending());
+    tokio::pin!(api);
+    loop {
+        tokio::select! {
+            ended = &mut api => return Ok(ended?),
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => reload(engine.control()),
+            () = tokio::time::sleep(LOOK) => {
+                if engine.failed() {
+                    // `stop` has the worker's own reason.
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+fn reload(control: &Control) {
+    match control.reload() {
+        Ok(0) => eprintln!("uvs: services read again; nothing has changed"),
+        Ok(changes) => eprintln!("uvs: services read again; {changes} changes applied"),
+        Err(sentence) => eprintln!("uvs: services read again, nothing applied: {sentence}"),
+    }
+}
