@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::ask::Asks;
-use crate::batch::Batch;
+use crate::batch::{Batch, Verdict};
 use crate::clock::{Clock, Ticks};
 use crate::counters::Counters;
 use crate::host::Host;
@@ -17,7 +17,7 @@ use crate::snapshot::{Published, Reader, Snapshot};
 use crate::stage::forward::Identification;
 use crate::stage::transmit::Outlet;
 use crate::stage::{classify, forward, lookup, parse, receive, schedule, state};
-use crate::table::{Conn, OnExpiry, Owner, Verdict};
+use crate::table::{self, Conn, OnExpiry, Owner};
 use crate::waiting::Waiting;
 
 /// Entries of the timer wheel that are looked at between two batches; a batch's worth, so that
@@ -161,8 +161,8 @@ impl<P: Port, H: Host> Worker<P, H> {
 struct Unbind<'a>(&'a Snapshot);
 
 impl OnExpiry for Unbind<'_> {
-    fn expired(&mut self, _conn: &Conn) -> Verdict {
-        Verdict::Remove
+    fn expired(&mut self, _conn: &Conn) -> table::Verdict {
+        table::Verdict::Remove
     }
 
     fn removed(&mut self, conn: &Conn) {
@@ -184,7 +184,9 @@ fn run_stages(
     for slot in batch.undecided() {
         // Together, frame by frame: see the schedule stage.
         schedule::schedule(slot, snapshot, owner, now);
-        state::advance(slot, snapshot, owner, now);
+        if slot.verdict == Verdict::Next {
+            state::advance(slot, snapshot, owner, now);
+        }
     }
     forward::forward(batch, snapshot, usize::from(owner.worker()), ids);
 }

@@ -71,8 +71,10 @@ impl Wrr {
             return found(at, cursor.weight);
         }
         let Some(best) = self.best() else {
-            // The kernel has gone through all weights by now, and stands where it stopped.
-            let weight = if cursor.next == 0 { self.top } else { 1 };
+            // The walk has tried every server with the lowest weight, and stops where that was
+            // done: at the end of the list, unless it had begun in the middle of such a round.
+            let midway = cursor.next != 0 && cursor.weight <= self.step;
+            let weight = if midway { 1 } else { self.top };
             return (None, Cursor { weight, ..cursor });
         };
         let mut weight = self.lower(cursor.weight);
@@ -155,6 +157,22 @@ mod tests {
         assert_eq!(picks(&wrr, 2), [1, 1]);
         list[1].load.set_overloaded(true);
         assert_eq!(wrr.pick(&flow()), None);
+    }
+
+    #[test]
+    fn a_walk_that_finds_nobody_says_where_the_next_begins() {
+        let list = servers(&[3, 2, 1]);
+        let wrr = Wrr::build(list.clone());
+        let all = |overloaded| list.iter().for_each(|s| s.load.set_overloaded(overloaded));
+        assert_eq!(picks(&wrr, 2), [0, 0], "with 3, then with 2");
+        all(true);
+        assert_eq!(wrr.pick(&flow()), None);
+        all(false);
+        assert_eq!(picks(&wrr, 3), [0, 1, 0], "behind the first with 3, then with 2, with 1");
+        all(true);
+        assert_eq!(wrr.pick(&flow()), None);
+        all(false);
+        assert_eq!(picks(&wrr, 3), [1, 2, 0], "behind the first with 1 still, then with 3");
     }
 
     /// The walk as it is described: one server at a time.

@@ -104,9 +104,6 @@ fn to_server(
         return Err(NoWay::Drop(DropReason::DestUnavailable));
     };
     count(slot.ip_len, dest, |traffic, bytes| traffic.incoming(worker, bytes));
-    if !dest.available {
-        return Err(NoWay::Drop(DropReason::DestUnavailable));
-    }
     let way = Way::of(exit.hop, snapshot)?;
     let server = SocketAddrV4::new(conn.daddr, conn.dport);
     match Method::from_flags(conn.flags.into()) {

@@ -19,17 +19,23 @@ const NEW_TIMEOUT: Ticks = Ticks::from_secs(3);
 /// Opens a connection for a client's frame that has none, or one that may be replaced.
 pub fn schedule(slot: &mut Slot, snapshot: &Snapshot, owner: &mut Owner, now: Ticks) {
     let opens = proto::opens(slot.protocol, slot.event);
-    if let Some(conn) = slot.conn {
-        if opens && slot.direction == Direction::In {
-            slot.conn = keep_or_close(conn, snapshot, owner);
-        }
-        if slot.conn.is_some() {
-            return;
-        }
+    if let Some(conn) = slot.conn
+        && opens
+        && slot.direction == Direction::In
+    {
+        slot.conn = keep_or_close(conn, snapshot, owner);
     }
-    // A frame before this one, here or on another core, may have opened it after the lookup.
-    slot.conn = super::lookup::find(slot, owner.table());
-    if slot.conn.is_some() {
+    if slot.conn.is_none() {
+        // A frame before this one, here or on another core, may have opened it after the lookup.
+        slot.conn = super::lookup::find(slot, owner.table());
+    }
+    if let Some(conn) = slot.conn {
+        // Before the state stage: what is for a removed server moves neither state nor timer.
+        let available = |dest: &Dest| dest.available;
+        let in_service = snapshot.dest(ServerId(conn.dest)).is_some_and(available);
+        if slot.direction == Direction::In && !in_service {
+            slot.drop(DropReason::DestUnavailable);
+        }
         return;
     }
     if !opens || slot.direction == Direction::Out {

@@ -1,0 +1,474 @@
+//! The ports against the real kernel: namespaces, veth pairs, real frames.
+
+mod lab;
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use lab::{
+    NOT_SERVED, Net, Peer, SERVED, SERVER, VIP, cases, ethernet, ifindex, ip, request, run, skip,
+    udp, until,
+};
+use uvs_engine::link::{Link, LinkId};
+use uvs_engine::port::{
+    AnyPort, BATCH, Endpoint, Frame, OpenError, Opened, Port, PortMode, Steered, open,
+};
+
+fn link(at: usize) -> Link {
+    let name = format!("d{at}");
+    Link {
+        ifindex: ifindex(&name),
+        name,
+        mac: [2, 0, 0, 0, at as u8, 1],
+        mtu: 1500,
+        addresses: vec![Ipv4Addr::new(10, 90 + at as u8, 0, 1)],
+    }
+}
+
+fn links(count: usize) -> Vec<Link> {
+    (0..count).map(link).collect()
+}
+
+fn steered() -> Steered {
+    let endpoint = |protocol, address, port| Endpoint { protocol, address, port };
+    Steered {
+        services: HashSet::from([endpoint(17, VIP, SERVED), endpoint(6, VIP, 0)]),
+        servers: HashSet::from([endpoint(17, SERVER, SERVED)]),
+    }
+}
+
+fn opened(count: usize, workers: usize, mode: PortMode) -> Opened {
+    let mut opened = open(&links(count), workers, mode).unwrap();
+    opened.steering.update(&steered()).unwrap();
+    opened
+}
+
+/// What every port can tell about its frames: none is lost.
+fn assert_none_lost(port: &AnyPort, out: u32) {
+    match port {
+        AnyPort::AfXdp(port) => {
+            let now = port.census();
+            assert_eq!(now.free + now.receiving + now.sending + now.out, now.chunks, "{now:?}");
+            assert_eq!(now.out, out);
+        }
+        AnyPort::Raw(port) => assert_eq!(port.missing(), 0),
+    }
+}
+
+/// Sends back what comes, with the addresses swapped, until `count` frames came.
+fn echo(port: &mut AnyPort, to: LinkId, count: usize, change: impl Fn(&mut Frame)) -> usize {
+    let mut done = 0;
+    let mut frames = Vec::with_capacity(BATCH);
+    until(|| {
+        port.rx(BATCH, &mut frames);
+        assert_none_lost(port, frames.len() as u32);
+        for mut frame in frames.drain(..) {
+            frame.bytes_mut()[..12].rotate_left(6);
+            change(&mut frame);
+            port.tx(to, frame).unwrap();
+            done += 1;
+        }
+        port.flush();
+        done >= count
+    });
+    done
+}
+
+fn kernel_socket(port: u16) -> UdpSocket {
+    let socket = UdpSocket::bind(SocketAddrV4::new(VIP, port)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    socket
+}
+
+fn hears(socket: &UdpSocket) -> bool {
+    socket.recv(&mut [0; 64]).is_ok()
+}
+
+fn forwards_and_shares_with_the_kernel(mode: PortMode) {
+    const COUNT: u32 = 1000;
+    let net = Net::new(1, 1);
+    let peer = net.peer(0);
+    net.in_director(|| {
+        let (ours, theirs) = (kernel_socket(SERVED), kernel_socket(NOT_SERVED));
+        let mut opened = opened(1, 1, mode);
+        let port = &mut opened.ports[0];
+        for mark in 0..COUNT {
+            peer.send(&request(SERVED, mark));
+            if mark % 100 == 99 {
+                assert_eq!(echo(port, LinkId(0), 100, |_| {}), 100, "{:?}", port.stats());
+            }
+        }
+        let mut back = Vec::new();
+        let all = until(|| {
+            back.extend(peer.seen(|frame| frame[..6] == [2, 0, 0, 0, 0, 2] && frame[12] == 8));
+            back.len() as u32 >= COUNT
+        });
+        assert!(all, "{} of {COUNT} came back: {:?}", back.len(), port.stats());
+        let marks: Vec<u32> =
+            back.iter().map(|f| u32::from_be_bytes(f[42..46].try_into().unwrap())).collect();
+        assert!(marks.iter().copied().eq(0..COUNT), "order is kept (INV-1)");
+        assert!(!hears(&ours), "the kernel saw a frame of uvs");
+
+        peer.send(&request(NOT_SERVED, 7));
+        assert!(hears(&theirs), "the kernel did not see a frame that is its own");
+        assert_eq!(port.rx(BATCH, &mut Vec::new()), 0);
+
+        opened.steering.update(&Steered::default()).unwrap();
+        peer.send(&request(SERVED, 8));
+        assert!(hears(&ours), "a service that is gone is the kernel's again");
+        let wake = File::open("/dev/null").unwrap();
+        opened.ports[0].wait(&wake, Duration::from_millis(1)).unwrap();
+        assert_none_lost(&opened.ports[0], 0);
+        drop(opened);
+        assert_nothing_left(&net.director);
+    });
+}
+
+fn assert_nothing_left(space: &str) {
+    let links = run(&format!("ip -d -n {space} link show"));
+    assert!(!links.contains("xdp"), "{links}");
+    let qdiscs = run(&format!("tc -n {space} qdisc show"));
+    assert!(!qdiscs.contains("clsact"), "{qdiscs}");
+}
+
+#[test]
+fn afxdp_forwards_and_shares_with_the_kernel() {
+    if !skip() {
+        forwards_and_shares_with_the_kernel(PortMode::AfXdp);
+    }
+}
+
+#[test]
+fn raw_forwards_and_shares_with_the_kernel() {
+    if !skip() {
+        forwards_and_shares_with_the_kernel(PortMode::Raw);
+    }
+}
+
+fn crosses_with_a_header_in_front(mode: PortMode) {
+    let net = Net::new(2, 1);
+    let (near, far) = (net.peer(0), net.peer(1));
+    net.in_director(|| {
+        let mut opened = opened(2, 1, mode);
+        let port = &mut opened.ports[0];
+        for mark in 0..50 {
+            near.send(&request(SERVED, mark));
+        }
+        let grow = |frame: &mut Frame| {
+            assert!(frame.prepend(20));
+            frame.bytes_mut()[..20].fill(0xee);
+        };
+        assert_eq!(echo(port, LinkId(1), 50, grow), 50);
+        let mut crossed = Vec::new();
+        until(|| {
+            crossed.extend(far.seen(|frame| frame[..20] == [0xee; 20]));
+            crossed.len() >= 50
+        });
+        assert_eq!(crossed.len(), 50, "{:?}", port.stats());
+        for (mark, frame) in (0u32..).zip(crossed) {
+            assert_eq!(frame[26..32], [2, 0, 0, 0, 0, 1]);
+            assert_eq!(frame[62..66], mark.to_be_bytes());
+        }
+    });
+}
+
+#[test]
+fn afxdp_links_share_their_memory() {
+    if !skip() {
+        crosses_with_a_header_in_front(PortMode::AfXdp);
+    }
+}
+
+#[test]
+fn raw_links_share_their_memory() {
+    if !skip() {
+        crosses_with_a_header_in_front(PortMode::Raw);
+    }
+}
+
+/// Sends each case and looks whether it comes, with its tags.
+fn steers_as_said(mode: PortMode) {
+    let net = Net::new(1, 1);
+    let peer = net.peer(0);
+    net.in_director(|| {
+        let mut opened = opened(1, 1, mode);
+        let port = &mut opened.ports[0];
+        for (name, frame, ours) in cases() {
+            peer.send(&frame);
+            // A frame that is ours for certain, behind it: when that is here, the other was.
+            peer.send(&request(SERVED, 0xfeed));
+            let mut came = Vec::new();
+            until(|| {
+                port.rx(BATCH, &mut came);
+                came.last().is_some_and(|last| last.bytes()[42..] == 0xfeedu32.to_be_bytes())
+            });
+            assert_eq!(came.len(), 1 + usize::from(ours), "{name}");
+            if ours {
+                assert_eq!(came[0].bytes(), frame, "{name}");
+            }
+            came.into_iter().for_each(|frame| port.free(frame));
+            port.flush();
+        }
+        assert_none_lost(port, 0);
+    });
+}
+
+#[test]
+fn afxdp_steers_as_said() {
+    if !skip() {
+        steers_as_said(PortMode::AfXdp);
+    }
+}
+
+#[test]
+fn raw_steers_as_said() {
+    if !skip() {
+        steers_as_said(PortMode::Raw);
+    }
+}
+
+fn two_workers_get_each_frame_once(mode: PortMode) {
+    let net = Net::new(1, 2);
+    let peer = net.peer(0);
+    net.in_director(|| {
+        let mut opened = opened(1, 2, mode);
+        for flow in 0..400u16 {
+            let packet = ip(17, lab::CLIENT, VIP, 0, &udp(1000 + flow, SERVED, flow.into()));
+            peer.send(&ethernet(&[], 0x0800, &packet));
+        }
+        let mut marks = Vec::new();
+        let mut each = [0; 2];
+        until(|| {
+            for (worker, port) in opened.ports.iter_mut().enumerate() {
+                let mut frames = Vec::new();
+                each[worker] += port.rx(BATCH, &mut frames);
+                for frame in frames {
+                    marks.push(u32::from_be_bytes(frame.bytes()[42..46].try_into().unwrap()));
+                    port.free(frame);
+                }
+                port.flush();
+            }
+            marks.len() >= 400
+        });
+        marks.sort_unstable();
+        assert!(marks.iter().copied().eq(0..400), "{marks:?}");
+        // A veth spreads frames over its queues by the sender's CPU; packet sockets by the flow.
+        if mode == PortMode::Raw {
+            assert!(each[0] > 0 && each[1] > 0, "{each:?}");
+        }
+    });
+}
+
+#[test]
+fn afxdp_two_workers_get_each_frame_once() {
+    if !skip() {
+        two_workers_get_each_frame_once(PortMode::AfXdp);
+    }
+}
+
+#[test]
+fn raw_two_workers_get_each_frame_once() {
+    if !skip() {
+        two_workers_get_each_frame_once(PortMode::Raw);
+    }
+}
+
+#[test]
+fn one_worker_takes_every_queue() {
+    if skip() {
+        return;
+    }
+    let net = Net::new(1, 2);
+    net.in_director(|| {
+        let opened = opened(1, 1, PortMode::Auto);
+        assert_eq!(opened.ports[0].mode(), "AF_XDP copy", "{:?}", opened.report);
+        assert!(opened.report[0].contains("zero-copy: d0's driver (veth)"), "{:?}", opened.report);
+        let AnyPort::AfXdp(port) = &opened.ports[0] else { panic!("not AF_XDP") };
+        assert_eq!(port.census().receiving, 2 * 2048);
+    });
+}
+
+#[test]
+fn a_full_ring_gives_the_frame_back() {
+    if skip() {
+        return;
+    }
+    for mode in [PortMode::AfXdp, PortMode::Raw] {
+        let net = Net::new(1, 1);
+        net.in_director(|| {
+            let mut opened = opened(1, 1, mode);
+            let port = &mut opened.ports[0];
+            let mut sent = 0;
+            while send_one(port, 0) {
+                sent += 1;
+            }
+            assert_eq!(sent, 2048, "{mode:?}");
+            assert!(until(|| {
+                port.flush();
+                send_one(port, 0)
+            }));
+            assert!(!send_one(port, 3), "there is no such link");
+            assert_none_lost(port, 0);
+        });
+    }
+}
+
+/// Sends a frame of zeroes; one that comes back is freed.
+fn send_one(port: &mut AnyPort, link: u8) -> bool {
+    let mut frame = port.alloc().unwrap();
+    assert!(frame.set_len(60));
+    frame.bytes_mut().fill(0);
+    match port.tx(LinkId(link), frame) {
+        Ok(()) => true,
+        Err(frame) => {
+            port.free(frame);
+            false
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_opened_is_told_and_leaves_nothing() {
+    if skip() {
+        return;
+    }
+    let net = Net::new(1, 1);
+    net.in_director(|| {
+        let said = |links: &[Link], workers, mode| match open(links, workers, mode) {
+            Ok(_) => panic!("it was opened"),
+            Err(error) => error.to_string(),
+        };
+        let absent = Link { name: "absent0".into(), ..link(0) };
+        assert!(said(&[absent], 1, PortMode::Auto).starts_with("there is no interface absent0"));
+        let queues = said(&links(1), 2, PortMode::AfXdp);
+        assert!(queues.contains("d0 has 1 queue(s) for 2 workers"), "{queues}");
+        let large = Link { mtu: 9000, ..link(0) };
+        let mtu = said(&[large], 1, PortMode::AfXdp);
+        assert!(mtu.contains("MTU 9000, AF_XDP takes 3818"), "{mtu}");
+        assert_nothing_left(&net.director);
+
+        let first = opened(1, 1, PortMode::AfXdp);
+        let second = open(&links(1), 1, PortMode::Auto).unwrap_err();
+        assert!(matches!(second, OpenError::HasProgram { .. }), "{second}");
+        assert!(second.to_string().contains("(uvs_xdp, id "), "{second}");
+        drop(first);
+        // At once again: the kernel frees a closed queue a moment later.
+        drop(opened(1, 1, PortMode::AfXdp));
+        let raw = open(&links(1), 2, PortMode::Auto).unwrap();
+        assert_eq!(raw.ports[0].mode(), "raw packet sockets");
+        assert!(raw.report[0].contains("ethtool -L d0 combined 2"), "{:?}", raw.report);
+    });
+}
+
+#[test]
+fn generic_xdp_serves_where_the_driver_has_none() {
+    if skip() {
+        return;
+    }
+    let net = Net::new(1, 1);
+    let peer = net.peer(0);
+    // A veth has native XDP only while a frame of its peer fits a page.
+    run(&format!("ip -n {} link set p0 mtu 9000", net.peer));
+    net.in_director(|| {
+        let mut opened = opened(1, 1, PortMode::Auto);
+        let port = &mut opened.ports[0];
+        assert_eq!(port.mode(), "AF_XDP copy (generic XDP)", "{:?}", opened.report);
+        peer.send(&request(SERVED, 1));
+        assert_eq!(echo(port, LinkId(0), 1, |_| {}), 1);
+    });
+}
+
+#[test]
+fn raw_counts_what_is_too_long_and_finishes_checksums() {
+    if skip() {
+        return;
+    }
+    let net = Net::new(1, 1);
+    run(&format!("ip -n {} link set p0 mtu 9000", net.peer));
+    // The director's end must take them for its kernel to hand them on.
+    run(&format!("ip -n {} link set d0 mtu 9000", net.director));
+    let peer = net.peer(0);
+    net.in_director(|| {
+        let mut opened = opened(1, 1, PortMode::Raw);
+        let port = &mut opened.ports[0];
+        let long = [udp(4000, SERVED, 0), vec![0; 4000]].concat();
+        peer.send(&ethernet(&[], 0x0800, &ip(17, lab::CLIENT, VIP, 0, &long)));
+        // A real socket on a veth leaves the checksum to its device.
+        lab::inside(&net.peer, || {
+            let socket = UdpSocket::bind(SocketAddrV4::new(lab::CLIENT, 4000)).unwrap();
+            socket.send_to(b"finish me", SocketAddrV4::new(VIP, SERVED)).unwrap();
+        });
+        let mut frames = Vec::new();
+        assert!(until(|| port.rx(BATCH, &mut frames) > 0));
+        let stats = port.stats();
+        assert_eq!((stats.rx_missed, stats.rx_too_long), (1, 1));
+        let bytes = frames[0].bytes();
+        assert_eq!(&bytes[42..51], b"finish me");
+        // RFC 768: with the pseudo header it sums up to all ones.
+        let mut summed = [&bytes[26..51], &[0]].concat();
+        summed.extend([0, 17, 0, 17]);
+        let sum: u32 =
+            summed.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+        assert_eq!((sum >> 16) + (sum & 0xffff), 0xffff);
+        port.free(frames.pop().unwrap());
+        assert_none_lost(port, 0);
+    });
+}
+
+const CHILD_MODE: &str = "UVS_TEST_CHILD_MODE";
+
+/// Not a test: the process that the next test kills.
+#[test]
+#[ignore = "the child of a_killed_engine_leaves_nothing"]
+fn child_that_is_killed() {
+    let Ok(mode) = std::env::var(CHILD_MODE) else { return };
+    let _opened = opened(1, 1, mode.parse().unwrap());
+    println!("ready");
+    std::thread::sleep(Duration::from_secs(20));
+}
+
+fn child(space: &str, mode: &str) -> Child {
+    let mut child = Command::new("ip")
+        .args(["netns", "exec", space])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "child_that_is_killed", "--ignored", "--nocapture"])
+        .env(CHILD_MODE, mode)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().ends_with("ready")), "the child opened nothing");
+    child
+}
+
+fn served_is_heard(socket: &UdpSocket, peer: &Peer) -> bool {
+    peer.send(&request(SERVED, 1));
+    hears(socket)
+}
+
+#[test]
+fn a_killed_engine_leaves_nothing() {
+    if skip() {
+        return;
+    }
+    for mode in ["afxdp", "raw"] {
+        let net = Net::new(1, 1);
+        let peer = net.peer(0);
+        net.in_director(|| {
+            let kernel = kernel_socket(SERVED);
+            // `ip netns exec` becomes the child itself, so this is its process.
+            let mut child = child(&net.director, mode);
+            assert!(!served_is_heard(&kernel, &peer), "{mode}: the child steers nothing");
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let heard = until(|| served_is_heard(&kernel, &peer));
+            assert!(heard, "{mode}: served frames do not come back to the kernel");
+            assert_nothing_left(&net.director);
+            drop(opened(1, 1, mode.parse().unwrap()));
+        });
+    }
+}
