@@ -278,6 +278,24 @@ fn memory_is_what_the_design_says() {
     assert!(table.memory() / 1_000_000 <= 78, "{} bytes", table.memory());
 }
 
+#[test]
+fn an_inserter_that_sleeps_holds_up_nobody() {
+    let (table, mut first, _) = two(100);
+    let new = conn(1, 80);
+    let hash = table.hash_of(&new.in_key());
+    // What a thread leaves that is put to sleep between its pending slot and its commit.
+    table.entries[99].fill(&new, 1, START);
+    let ends = ((new.vaddr, new.vport), (new.daddr, new.dport));
+    let content = index::Content::pending(hash, 99, ends.0, ends.1);
+    let spot = table.index.place(hash, content).unwrap();
+    assert_eq!(find(&table, &new), None);
+    let id = insert_new(&mut first, &new, START);
+    assert!(!table.index.commit(spot, content), "the sleeper starts over");
+    table.index.withdraw(hash, spot, content);
+    assert_eq!(table.enter(hash, 99, &new), Ok(Some(id)));
+    assert_eq!(table.iter().count(), 1);
+}
+
 /// Rounds of the thread tests; Miri is slow.
 const ROUNDS: u16 = if cfg!(miri) { 2 } else { 40 };
 

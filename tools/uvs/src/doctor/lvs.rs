@@ -19,38 +19,45 @@ pub fn here(root: &Root, interfaces: &[Interface]) -> Section {
 
 /// What to see to on the real servers, by forwarding method.
 pub fn elsewhere() -> Section {
-    let findings = vec![
-        Finding::note(
-            "DR (-g)",
-            "each server holds the VIP on lo and keeps silent about it in ARP",
-        )
-        .mend(
-            "ip address add VIP/32 dev lo; sysctl -w net.ipv4.conf.all.arp_ignore=1 \
-                 net.ipv4.conf.all.arp_announce=2",
+    let advice = [
+        ("DR (-g)", "each server holds the VIP on lo", "ip address add VIP/32 dev lo"),
+        (
+            "DR, TUN",
+            "and does not answer for it in ARP",
+            "sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2",
         ),
-        Finding::note(
+        (
             "TUN (-i)",
-            "each server unpacks IPIP, holds the VIP, and filters no return path",
-        )
-        .mend(
-            "modprobe ipip; ip address add VIP/32 dev tunl0; ip link set tunl0 up; sysctl -w \
-                 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.tunl0.rp_filter=0 \
-                 net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2",
+            "each server unpacks IPIP and holds the VIP on the tunnel device",
+            "modprobe ipip && ip address add VIP/32 dev tunl0 && ip link set tunl0 up",
         ),
-        Finding::note(
+        (
             "TUN (-i)",
-            "20 bytes are added: the path to the servers needs that much more MTU",
-        )
-        .mend("ip route change default via ROUTER advmss 1440 (on the servers)"),
-        Finding::note(
+            "and lets in what comes out of it from clients that are reached another way",
+            "sysctl -w net.ipv4.conf.tunl0.rp_filter=2",
+        ),
+        (
+            "TUN (-i)",
+            "IPIP adds 20 bytes: unless the way has a larger MTU, TCP must send less at once",
+            "ip route change default via ROUTER advmss 1440",
+        ),
+        (
             "NAT (-m)",
             "replies must come back through uvs: it is the servers' default route",
-        )
-        .mend("ip route replace default via DIRECTOR"),
-        Finding::note("veth", "servers and clients on veth send unfinished checksums")
-            .mend("ethtool -K DEV tx off gso off tso off"),
+            "ip route replace default via DIRECTOR",
+        ),
+        (
+            "veth",
+            "what sits on a veth sends unfinished checksums and 64 KB frames",
+            "ethtool -K DEV tx off gso off tso off",
+        ),
     ];
-    Section { title: "To see to on the real servers".into(), mode: None, findings }
+    let note = |(topic, text, command)| Finding::note(topic, text).mend(command);
+    Section {
+        title: "To see to on the real servers".into(),
+        mode: None,
+        findings: advice.map(note).to_vec(),
+    }
 }
 
 /// VIPs on `lo` that this machine answers ARP for, although the director should.

@@ -81,7 +81,7 @@ fn of_kernel(kernel: Version, release: &str) -> Finding {
             "kernel",
             format!("{release} is too old: AF_XDP as uvs needs it is in 5.11"),
         )
-        .mend("apt install linux-image-amd64 (or your distribution's newer kernel), then reboot")
+        .mend("apt install linux-image-amd64 && reboot")
     } else if kernel < TCX {
         Finding::note(
             "kernel",
@@ -146,12 +146,14 @@ fn memlock(root: &Root, capabilities: u64) -> Finding {
     if soft.parse::<u64>().is_ok_and(|bytes| bytes >= LOCKED) {
         return Finding::ok(topic, format!("{soft} bytes may be locked"));
     }
-    let text = format!("{soft} bytes may be locked, AF_XDP wants {LOCKED} for each worker");
+    let text = format!(
+        "{soft} bytes may be locked, AF_XDP wants {LOCKED} a worker (systemd: LimitMEMLOCK=infinity)"
+    );
     match has(capabilities, SYS_RESOURCE) {
         true => Finding::note(topic, format!("{text}; CAP_SYS_RESOURCE may raise it")),
         false => Finding::problem(topic, text),
     }
-    .mend("ulimit -l unlimited (systemd: LimitMEMLOCK=infinity)")
+    .mend("ulimit -l unlimited")
 }
 
 fn tun(root: &Root) -> Finding {

@@ -1,0 +1,58 @@
+//! The recordings that the project carries, replayed; and that a wrong one is noticed.
+
+use std::path::{Path, PathBuf};
+
+use uvs_conform::{Outcome, replay, run};
+
+fn cases(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("cases").join(folder)
+}
+
+fn all_pass(folder: &str, at_least: usize) {
+    let cases = run(&[cases(folder)], |_| {}).unwrap();
+    let failed: Vec<String> = cases
+        .iter()
+        .filter(|case| case.outcome != Outcome::Passed)
+        .map(|case| format!("{}: {}", case.path.display(), case.outcome))
+        .collect();
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    assert!(cases.len() >= at_least, "only {} recordings in {folder}", cases.len());
+}
+
+#[test]
+fn picks_are_the_kernels() {
+    all_pass("sched", 28);
+}
+
+#[test]
+fn frames_are_the_kernels() {
+    all_pass("fwd", 10);
+}
+
+#[test]
+fn a_changed_pick_is_noticed() {
+    let text = std::fs::read_to_string(cases("sched").join("rr_equal.json")).unwrap();
+    let changed = text.replacen("\"picked\":\"10.0.1.4:80\"", "\"picked\":\"10.0.1.3:80\"", 1);
+    assert_ne!(changed, text);
+    let outcome = replay(&changed).to_string();
+    assert!(outcome.contains("expected 10.0.1.3:80, came 10.0.1.4:80"), "{outcome}");
+}
+
+#[test]
+fn a_changed_byte_is_noticed() {
+    let text = std::fs::read_to_string(cases("fwd").join("dr_v4_tcp.json")).unwrap();
+    // The TTL of the first frame that leaves.
+    let changed = text.replacen("40003b0686", "40003c0686", 1);
+    assert_ne!(changed, text);
+    assert!(matches!(replay(&changed), Outcome::Differs(_)));
+}
+
+#[test]
+fn what_is_missing_fails_and_says_so() {
+    let v6 = r#"{"family": 6, "steps": []}"#;
+    assert_eq!(replay(v6).to_string(), "not supported yet: IPv6");
+    assert!(matches!(replay("{}"), Outcome::Malformed(_)));
+    assert!(matches!(replay("nonsense"), Outcome::Malformed(_)));
+    let step = r#"{"family": 4, "steps": [{"op": "sleep"}]}"#;
+    assert_eq!(replay(step).to_string(), "not supported yet: step 0: `sleep`");
+}
