@@ -16,7 +16,7 @@ use uvs_engine::link::Link;
 use uvs_engine::port::open::{AnyPort, Opened, open};
 use uvs_engine::port::steer::{SteerError, Steered, Steering};
 use uvs_engine::port::tap::{TapError, Taps};
-use uvs_engine::port::OpenError;
+use uvs_engine::port::{OpenError, Port};
 use uvs_engine::proto::Timeouts;
 use uvs_engine::table::{CapacityError, Owner, Table};
 use uvs_engine::worker::{Shared, Worker};
@@ -133,6 +133,8 @@ impl Engine {
         let (follower, fib) = Follower::start(links.clone(), asks.clone(), follow.publisher())?;
         check_reachable(&targets, &fib)?;
         let Opened { ports, steering, mut report } = open(&links, workers, config.mode)?;
+        let port = ports.first().map_or_else(String::new, |port| port.mode().to_owned());
+        report.push(format!("port: {port}"));
         let taps = Taps::open(&links)?;
         for tap in taps.iter() {
             let unset = tap.unset().iter();

@@ -67,6 +67,9 @@ pub enum Error {
         /// The end of its log.
         detail: String,
     },
+    /// The engine did not start, did not answer or ended badly.
+    #[error("the engine does not run: {}", .0.trim_end())]
+    Engine(String),
     /// A file of the lab could not be read or written.
     #[error("{}: {source}", path.display())]
     File {

@@ -16,12 +16,13 @@
 //! they hold the VIP on `lo` and have a leg to the client's segment, so that no reply comes back
 //! to the director.
 //!
-//! Nothing in here knows the engine: it makes the network ([`Network`]), what answers
-//! ([`Servers`]) and what asks ([`Load`]).
+//! It makes the network ([`Network`]), what answers ([`Servers`]) and what asks ([`Load`]). Only
+//! [`Director`] knows uvs, and from the outside: it runs the program and asks it over its socket.
 
 mod command;
 mod curl;
 mod decap;
+mod director;
 mod echo;
 mod error;
 mod grave;
@@ -38,6 +39,7 @@ mod tool;
 mod udp;
 
 pub use decap::{DecapJob, decapsulate, open_tun};
+pub use director::{Director, DirectorOptions};
 pub use echo::{EchoJob, udp_echo};
 pub use error::Error;
 pub use grave::{down, remove, sweep};

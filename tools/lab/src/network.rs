@@ -139,6 +139,11 @@ impl Network {
         &self.layout.options
     }
 
+    /// The program that has the lab's own tools, and the engine.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// The lab's folder, for files that shall go when the lab goes.
     pub fn folder(&self) -> PathBuf {
         self.name().folder()

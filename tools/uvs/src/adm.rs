@@ -1,5 +1,6 @@
 //! `uvsadm`: ipvsadm's command line against a running engine.
 
+use std::ffi::OsString;
 use std::io::{self, BufRead, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -17,9 +18,7 @@ const NOT_THERE: u8 = 1;
 
 /// Runs one command line, without the program's name, and says how it ended.
 pub fn uvsadm(arguments: &[String]) -> ExitCode {
-    let socket = std::env::var_os(SOCKET_VARIABLE);
-    let socket = socket.unwrap_or_else(|| uvs_control::config::DEFAULT_SOCKET.into());
-    let client = Client::new(Path::new(&socket));
+    let client = Client::new(Path::new(&socket()));
     match parse_with(arguments, &System::load()) {
         Ok(command) => end(run(&client, command)),
         Err(error) => {
@@ -27,6 +26,12 @@ pub fn uvsadm(arguments: &[String]) -> ExitCode {
             ExitCode::from(error.exit)
         }
     }
+}
+
+/// The running engine's socket.
+pub fn socket() -> OsString {
+    let named = std::env::var_os(SOCKET_VARIABLE);
+    named.unwrap_or_else(|| uvs_control::config::DEFAULT_SOCKET.into())
 }
 
 fn end(result: Result<(), End>) -> ExitCode {

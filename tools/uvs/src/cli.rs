@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::Failure;
+use crate::{Failure, demo, doctor};
 
 /// Linux Virtual Server as a userspace packet engine.
 #[derive(Debug, Parser)]
@@ -52,6 +52,18 @@ pub enum Verb {
         #[arg(long, short)]
         verbose: bool,
     },
+    /// Show every mode at work: a network of namespaces, real servers, real traffic.
+    #[command(after_help = DEMO_EXAMPLES)]
+    Demo(demo::Options),
+    /// Say whether and how uvs will run here, and what mends each problem.
+    #[command(after_help = "Examples:\n  uvs doctor\n  uvs doctor --interface eth0 --json")]
+    Doctor(doctor::Options),
+    /// Show what became of every frame, by the running engine's own counters.
+    Stats {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print shell completions.
     #[command(after_help = "Example:\n  uvs completions bash > /etc/bash_completion.d/uvs")]
     Completions {
@@ -69,6 +81,12 @@ pub enum Verb {
         tool: uvs_lab::Tool,
     },
 }
+
+const DEMO_EXAMPLES: &str = "\
+Examples:
+  uvs demo                     every mode over AF_XDP and over raw packet sockets
+  uvs demo --mode nat --keep   leave the network of one mode up, to play with
+  uvs demo --down              take down what --keep left";
 
 const RUN_EXAMPLES: &str = "\
 Example of a uvs.toml (only `outside` is needed):

@@ -3,8 +3,12 @@
 mod adm;
 mod cli;
 mod conform;
+mod demo;
+mod doctor;
 mod run;
+mod stats;
 
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -43,6 +47,14 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Run { config } => run::run(&config),
         Verb::Adm { arguments } => Ok(adm::uvsadm(&arguments)),
         Verb::Conform { paths, verbose } => conform::conform(&paths, verbose),
+        Verb::Demo(options) => demo::demo(&options),
+        Verb::Doctor(options) => {
+            let report = doctor::run(&options);
+            let text = if options.json { report.json() } else { report.to_string() };
+            let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+            Ok(report.exit_code().into())
+        }
+        Verb::Stats { json } => stats::stats(json),
         Verb::Completions { shell } => cli::completions(shell),
         Verb::Man => cli::man(),
         Verb::Lab { tool } => {
