@@ -26,7 +26,7 @@ pub fn classify(batch: &mut Batch, snapshot: &Snapshot, table: &Table) {
             slot.verdict = Verdict::Host(HostReason::NoService);
             continue;
         };
-        slot.hash = table.hash(slot.protocol, client.into(), port);
+        slot.hash = table.hash(slot.protocol, client, port);
         table.prefetch_bucket(slot.hash);
     }
 }

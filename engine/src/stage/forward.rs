@@ -21,7 +21,7 @@ pub struct Identification(u16);
 
 impl Identification {
     /// The next number.
-    pub fn next(&mut self) -> u16 {
+    pub fn draw(&mut self) -> u16 {
         self.0 = self.0.wrapping_add(1);
         self.0
     }
@@ -152,7 +152,7 @@ fn tunnel(
     if !slot.frame.prepend(tun::ROOM) {
         return Err(NoWay::Drop(DropReason::NoHeadroom));
     }
-    let outer = Outer { src: exit.source.octets(), dst: server.octets(), id: ids.next() };
+    let outer = Outer { src: exit.source.octets(), dst: server.octets(), id: ids.draw() };
     tun::ipip(slot.frame.bytes_mut(), slot.at, &outer, hop)?;
     Ok(())
 }

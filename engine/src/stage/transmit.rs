@@ -139,7 +139,7 @@ impl<P: Port, H: Host> Outlet<P, H> {
             Direction::In => slot.destination,
             Direction::Out => *fib.link(slot.frame.link())?.addresses.first()?,
         };
-        let sender = Sender { src: src.octets(), id: self.ids.next() };
+        let sender = Sender { src: src.octets(), id: self.ids.draw() };
         // What is too big is found out on the way to the server, when the TTL has gone down.
         let ttl = match (answer, slot.direction) {
             (Answer::FragNeeded(_), Direction::In) => CitedTtl::Lowered,

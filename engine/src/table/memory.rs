@@ -23,6 +23,9 @@ unsafe impl Zeroed for super::index::Bucket {}
 
 /// Bytes that the machine could give without swapping; `u64::MAX` when it does not say.
 pub(super) fn available() -> u64 {
+    if cfg!(any(loom, miri)) {
+        return u64::MAX;
+    }
     let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     info.lines()
         .find_map(|line| line.strip_prefix("MemAvailable:"))

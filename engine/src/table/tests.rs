@@ -109,6 +109,7 @@ fn a_template_and_a_connection_with_the_same_ends_are_two() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too large for Miri")]
 fn capacity_is_filled_to_the_last_entry_and_not_beyond() {
     let (table, mut owner) = one(1000);
     for client in 0..1000 {
@@ -125,6 +126,7 @@ fn capacity_is_filled_to_the_last_entry_and_not_beyond() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too large for Miri")]
 fn one_client_port_may_have_hundreds_of_connections_and_no_more() {
     let (table, mut owner) = one(10_000);
     let made = (1..1000).take_while(|&virt| insert(&mut owner, &conn(1, virt), START).is_ok());
@@ -240,6 +242,7 @@ fn an_entry_that_another_worker_emptied_goes_back_to_its_owner() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too large for Miri")]
 fn a_full_inbox_only_delays() {
     const COUNT: u16 = 6000;
     let (table, mut first, mut second) = two(10_000);
@@ -273,6 +276,7 @@ fn capacities_that_cannot_be_are_refused_in_words() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too large for Miri")]
 fn memory_is_what_the_design_says() {
     let (table, _) = one(1_000_000);
     assert!(table.memory() / 1_000_000 <= 78, "{} bytes", table.memory());

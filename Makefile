@@ -1,0 +1,48 @@
+# Each target is one line of meaning; what it does stands in tools/setup or in cargo.
+
+CARGO ?= cargo
+UVS = target/release/uvs
+
+
+.PHONY: help setup build demo test check loom bench bench-veth install clean
+
+help: ## these lines
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+
+setup: ## install the Debian packages that are missing (as root), or say how
+	@tools/setup
+
+build: setup ## the release binary, target/release/uvs
+	$(CARGO) build --release --locked -p uvs
+
+demo: build ## every mode over every port, with real servers and real traffic
+	$(UVS) demo
+
+test: setup ## everything: unit, property, recorded, model (loom) and lab tests
+	$(CARGO) test --workspace --locked
+	$(MAKE) loom
+
+loom: ## the lock-free table under every interleaving of a small size
+	RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=2 CARGO_TARGET_DIR=target/loom \
+		$(CARGO) test --locked --release -p uvs-engine --lib table::loom
+
+check: setup ## format, lints, licences
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	tools/licences
+
+bench: setup ## criterion: ns a frame, parts, schedulers
+	$(CARGO) bench --locked -p uvs-bench
+
+bench-veth: setup ## one-arm DR on veth against a bare loop, as root
+	$(CARGO) run --release --locked -p uvs-bench --bin bench-veth
+
+install: build ## /usr/local/bin/uvs and uvsadm, completions, man page
+	install -m 755 $(UVS) $(DESTDIR)/usr/local/bin/uvs
+	ln -sf uvs $(DESTDIR)/usr/local/bin/uvsadm
+	install -d $(DESTDIR)/usr/local/share/man/man1 $(DESTDIR)/usr/share/bash-completion/completions
+	$(UVS) man > $(DESTDIR)/usr/local/share/man/man1/uvs.1
+	$(UVS) completions bash > $(DESTDIR)/usr/share/bash-completion/completions/uvs
+
+clean: ## what was built
+	$(CARGO) clean
