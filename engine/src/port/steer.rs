@@ -7,13 +7,18 @@ use std::collections::HashSet;
 use std::hash::Hash;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
 
-use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, ObjectBuilder};
+use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, Object, ObjectBuilder};
 
 use super::OpenError;
 use super::hook::{Filter, Heart, Hook, XdpMode, tcx, xdp};
 use crate::link::{Link, LinkId};
 pub use crate::snapshot::Endpoint;
+
+/// How often the kernel is asked again for the memory of a map's entry, and after which pause.
+const MEMORY_TRIES: u32 = 100;
+const MEMORY_PAUSE: Duration = Duration::from_millis(5);
 
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
 
@@ -88,7 +93,8 @@ pub struct Steering {
     vips: Table<4>,
     nat_servers: Table<4>,
     links: MapHandle,
-    xsks: MapHandle,
+    /// Only for AF_XDP: a kernel that is built without it has no such map.
+    xsks: Option<MapHandle>,
     heartbeat: MapHandle,
 }
 
@@ -102,6 +108,11 @@ impl Steering {
             let wanted = programs.names().iter().any(|name| program.name() == *name);
             program.set_autoload(wanted);
         }
+        for mut map in object.maps_mut() {
+            if map.name() == "xsks" {
+                map.set_autocreate(matches!(programs, Programs::Xdp))?;
+            }
+        }
         let object = object.load()?;
         Ok(Self {
             hooks: Vec::new(),
@@ -112,7 +123,10 @@ impl Steering {
             vips: Table::new("vips", &object)?,
             nat_servers: Table::new("nat_servers", &object)?,
             links: map(&object, "links")?,
-            xsks: map(&object, "xsks")?,
+            xsks: match programs {
+                Programs::Xdp => Some(map(&object, "xsks")?),
+                Programs::Raw => None,
+            },
             heartbeat: map(&object, "heartbeat")?,
         })
     }
@@ -155,7 +169,10 @@ impl Steering {
     /// Lets the frames of a link's queue go to the AF_XDP socket `fd`.
     pub(super) fn connect(&self, id: LinkId, queue: u32, fd: RawFd) -> io::Result<()> {
         let slot = u32::from(id.0) * QUEUES_PER_LINK + queue;
+        let no_map = || io::Error::other("the steering program was loaded without AF_XDP");
         self.xsks
+            .as_ref()
+            .ok_or_else(no_map)?
             .update(&slot.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY)
             .map_err(|error| io::Error::other(error.to_string()))
     }
@@ -244,12 +261,25 @@ impl<const N: usize> Table<N> {
 
     fn add(&mut self, wanted: &HashSet<[u8; N]>) -> Result<(), SteerError> {
         for key in minus(wanted, &self.keys) {
-            self.map
-                .update(&key, &[1], MapFlags::ANY)
-                .map_err(|source| SteerError::Kernel { what: self.what, source })?;
+            self.insert(&key).map_err(|source| SteerError::Kernel { what: self.what, source })?;
             self.keys.insert(key);
         }
         Ok(())
+    }
+
+    /// Puts a key into the map. The kernel fetches memory for such a map in the background, so
+    /// that many insertions at once may find none for a moment.
+    fn insert(&self, key: &[u8; N]) -> Result<(), libbpf_rs::Error> {
+        let mut tries = 0;
+        loop {
+            match self.map.update(key, &[1], MapFlags::ANY) {
+                Err(error) if error.kind() == ErrorKind::OutOfMemory && tries < MEMORY_TRIES => {
+                    tries += 1;
+                    std::thread::sleep(MEMORY_PAUSE);
+                }
+                result => return result,
+            }
+        }
     }
 
     fn keep(&mut self, wanted: &HashSet<[u8; N]>) -> Result<(), SteerError> {

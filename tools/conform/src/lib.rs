@@ -12,6 +12,7 @@ mod mask;
 mod packet;
 pub mod rig;
 mod scheduling;
+mod states;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -83,7 +84,7 @@ fn dispatch(text: &str) -> Result<(), Stop> {
     if has("mode") && has("setup") {
         forwarding::replay(serde_json::from_value(value)?)
     } else if has("sequences") {
-        Err(Stop::NotSupported("recordings of state sequences".into()))
+        states::replay(&serde_json::from_value(value)?)
     } else if has("steps") {
         scheduling::replay(serde_json::from_value(value)?)
     } else if value.is_array() {

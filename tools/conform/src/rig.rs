@@ -13,7 +13,7 @@ use uvs_engine::fib::{Fib, Route, Target};
 use uvs_engine::host::Collected;
 use uvs_engine::link::{Link, LinkId};
 use uvs_engine::port::memory::MemoryPort;
-use uvs_engine::table::{Conn, Table};
+use uvs_engine::table::{Conn, InKey, Table};
 use uvs_engine::worker::{Shared, Worker};
 use uvs_uvsadm::api::Change;
 use uvs_uvsadm::{Command, parse};
@@ -128,6 +128,12 @@ impl Rig {
     pub fn balanced(&self) -> bool {
         let counters = self.worker.counters();
         Totals::of([&*counters].into_iter()).balanced()
+    }
+
+    /// A connection with the seconds that it has left.
+    pub fn conn(&self, key: &InKey) -> Option<(Conn, u32)> {
+        let conn = self.table.lookup_in(self.table.hash_of(key), key)?;
+        Some((conn, conn.expires().since(self.clock.now()).0 / 100))
     }
 
     /// Every connection with the seconds that it has left.

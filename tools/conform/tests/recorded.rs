@@ -30,6 +30,26 @@ fn frames_are_the_kernels() {
 }
 
 #[test]
+fn states_are_the_kernels() {
+    all_pass("state", 6);
+}
+
+#[test]
+fn a_changed_state_is_noticed() {
+    let text = std::fs::read_to_string(cases("state").join("udp_dr.json")).unwrap();
+    let shorter = text.replacen("299", "290", 1);
+    assert!(matches!(replay(&shorter), Outcome::Differs(_)));
+    let elsewhere = text.replacen("\"r\"", "\"c\"", 1);
+    assert!(matches!(replay(&elsewhere), Outcome::Differs(_)));
+    assert!(elsewhere != text && shorter != text);
+    let text = std::fs::read_to_string(cases("state").join("tcp_tun.json")).unwrap();
+    let changed = text.replacen("TIME_WAIT", "CLOSE", 1);
+    assert!(replay(&changed).to_string().contains("TIME_WAIT"), "{}", replay(&changed));
+    let miscounted = text.replacen("47", "48", 1);
+    assert!(replay(&miscounted).to_string().contains("at the end"));
+}
+
+#[test]
 fn a_changed_pick_is_noticed() {
     let text = std::fs::read_to_string(cases("sched").join("rr_equal.json")).unwrap();
     let changed = text.replacen("\"picked\":\"10.0.1.4:80\"", "\"picked\":\"10.0.1.3:80\"", 1);

@@ -54,6 +54,24 @@ pub struct Counters {
     pub to_host: BTreeMap<String, u64>,
     /// Frames dropped, by reason; reasons without a frame are left out.
     pub drops: BTreeMap<String, u64>,
+    /// Each worker's share, worker 0 first.
+    #[serde(default)]
+    pub workers: Vec<WorkerCounters>,
+}
+
+/// One worker's share of [`Counters`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerCounters {
+    /// Frames received.
+    pub rx: u64,
+    /// Received frames sent on.
+    pub tx: u64,
+}
+
+impl From<&Totals> for WorkerCounters {
+    fn from(totals: &Totals) -> Self {
+        Self { rx: totals.rx, tx: totals.tx }
+    }
 }
 
 impl Counters {
@@ -85,6 +103,7 @@ impl From<&Totals> for Counters {
             originated: totals.originated,
             to_host: totals.to_host.iter().filter_map(|(r, n)| some((r.as_str(), *n))).collect(),
             drops: totals.drops.iter().filter_map(|(r, n)| some((r.as_str(), *n))).collect(),
+            workers: Vec::new(),
         }
     }
 }
@@ -152,7 +171,8 @@ async fn settings(State(control): State<Control>) -> Json<Settings> {
 }
 
 async fn counters(State(control): State<Control>) -> Json<Counters> {
-    Json(Counters::from(&control.totals()))
+    let workers = control.worker_totals().iter().map(WorkerCounters::from).collect();
+    Json(Counters { workers, ..Counters::from(&control.totals()) })
 }
 
 async fn changes(

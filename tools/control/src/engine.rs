@@ -402,6 +402,11 @@ impl Control {
         Totals::of(self.counters.iter().map(|counters| &**counters))
     }
 
+    /// What each worker counted, worker 0 first.
+    pub fn worker_totals(&self) -> Vec<Totals> {
+        self.counters.iter().map(|counters| Totals::of(std::iter::once(&**counters))).collect()
+    }
+
     /// The links.
     pub fn links(&self) -> Vec<Link> {
         self.lock().director.published().current().fib.links().to_vec()

@@ -1,0 +1,165 @@
+//! What the tests of the whole program stand on: a lab with servers in it, the program, and steps
+//! into the lab's namespaces.
+//!
+//! Labs need root; without it each test says why it is skipped, and does nothing.
+
+#![allow(dead_code, unused_imports, reason = "each test crate uses a part")]
+
+mod conversation;
+mod wire;
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use uvs_control::api::Counters;
+use uvs_lab::{
+    Arms, Director, DirectorOptions, Host, LabOptions, Load, Method, Network, Servers, ready,
+};
+
+pub use conversation::{Conversation, Conversations};
+pub use wire::{Wire, checksum, ipv4, mac, udp};
+
+/// Both kinds of port, in uvs.toml's words.
+pub const PORTS: [&str; 2] = ["afxdp", "raw"];
+
+/// How long something that must come may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The program under test.
+pub fn uvs() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_uvs"))
+}
+
+/// A network with running servers; all of it goes when this is dropped.
+pub struct Lab {
+    pub servers: Servers,
+    pub network: Network,
+}
+
+impl Lab {
+    /// A lab with three servers; `None`, and the reason on stderr, where none can be made.
+    pub fn up(arms: Arms, method: Method) -> Option<Self> {
+        Self::with(LabOptions { arms, method, ..LabOptions::default() })
+    }
+
+    /// A lab as told, with the program under test.
+    pub fn with(options: LabOptions) -> Option<Self> {
+        if let Err(reason) = ready() {
+            eprintln!("skipped: {reason}");
+            return None;
+        }
+        let options = LabOptions { program: Some(uvs()), ..options };
+        let network = Network::up(&options, &mut |_| {}).unwrap();
+        let servers = Servers::start(&network, &mut |_| {}).unwrap();
+        Some(Self { servers, network })
+    }
+
+    /// Starts the engine, with round robin.
+    pub fn engine(&self, port: &str) -> Director {
+        Director::start(&self.network, &DirectorOptions::of(port)).unwrap()
+    }
+
+    /// Traffic from the client.
+    pub fn load(&self) -> Load<'_> {
+        Load::on(&self.network)
+    }
+
+    /// Runs `work` on a thread that lives on `host`; threads that it starts live there too.
+    pub fn inside<R: Send>(&self, host: Host, work: impl FnOnce() -> R + Send) -> R {
+        let namespace = File::open(format!("/run/netns/{}", self.network.namespace(host))).unwrap();
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                let network = Some(LinkNameSpaceType::Network);
+                move_into_link_name_space(namespace.as_fd(), network).unwrap();
+                work()
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Runs the program on a host, with `socket` as the engine that it asks.
+    pub fn uvs(&self, host: Host, arguments: &[&str]) -> Output {
+        let mut command = self.network.command(host, uvs().to_str().unwrap());
+        let socket = self.network.folder().join("uvs.sock");
+        command.args(arguments).env("UVS_SOCKET", socket).output().unwrap()
+    }
+
+    /// `uvs adm`; its words are separated by spaces, it must succeed, and what it prints is given.
+    pub fn adm(&self, line: &str) -> String {
+        let words: Vec<&str> = std::iter::once("adm").chain(line.split_whitespace()).collect();
+        let output = self.uvs(Host::Director, &words);
+        assert!(output.status.success(), "uvs adm {line}: {}", said(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// All that a program could have changed on the director: interfaces with the programs on
+    /// them, addresses, routes, queueing disciplines with their filters, settings, packet sockets.
+    pub fn state(&self) -> String {
+        let run = |line: &str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            self.network.run_in(Host::Director, words[0], &words[1..]).unwrap()
+        };
+        let mut state = run("ip -d link") + &run("ip addr") + &run("ip route show table all");
+        state += &run("tc qdisc show");
+        for interface in self.network.director_interfaces() {
+            state += &run(&format!("tc filter show dev {interface} ingress"));
+        }
+        state += &run("sysctl -e -a -r net[.]ipv[46][.](conf|neigh|ip_forward)");
+        let sockets = self.inside(Host::Director, || {
+            std::fs::read_to_string("/proc/thread-self/net/packet").unwrap()
+        });
+        state + &format!("{} packet sockets\n", sockets.lines().count() - 1)
+    }
+
+    /// The namespaces of this lab.
+    pub fn namespaces(&self) -> Vec<String> {
+        let names = std::fs::read_dir("/run/netns").unwrap().map(|entry| entry.unwrap());
+        let names = names.map(|entry| entry.file_name().into_string().unwrap());
+        let prefix = format!("{}-", self.network.name());
+        let mut names: Vec<String> = names.filter(|name| name.starts_with(&prefix)).collect();
+        names.sort();
+        names
+    }
+}
+
+/// What a command printed, for a test's complaint.
+pub fn said(output: &Output) -> String {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    format!("{}: {}{}", output.status, text(&output.stdout), text(&output.stderr))
+}
+
+/// Waits until `done`, or fails with `what`.
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Every frame was accounted for, and none dropped.
+#[track_caller]
+pub fn assert_nothing_dropped(counters: &Counters) {
+    assert!(counters.balanced(), "{counters:?}");
+    assert_eq!(counters.dropped_frames(), 0, "{counters:?}");
+}
+
+/// Every answer came, and no server gave more than one more than another.
+#[track_caller]
+pub fn assert_spread_evenly(tally: &uvs_lab::Tally, servers: usize) {
+    assert!(tally.is_clean(), "{tally:?}");
+    assert_eq!(tally.answers.len(), servers, "{tally:?}");
+    let (least, most) = (tally.answers.values().min(), tally.answers.values().max());
+    assert!(most.unwrap() - least.unwrap() <= 1, "{tally:?}");
+}
+
+/// A command without input, whose output is caught.
+pub fn quiet(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null());
+    command
+}
