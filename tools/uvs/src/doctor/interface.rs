@@ -123,8 +123,11 @@ fn mtu(interface: &Interface, largest: u32) -> Finding {
 fn program(interface: &Interface) -> Option<Finding> {
     let name = &interface.name;
     interface.xdp.map(|id| {
-        Finding::problem("xdp", format!("program {id} is attached already; uvs falls back to raw"))
-            .mend(format!("ip link set dev {name} xdp off"))
+        let text = format!(
+            "program {id} is attached already, perhaps a running uvs's; uvs then starts in mode \
+             \"raw\" only"
+        );
+        Finding::problem("xdp", text).mend(format!("ip link set dev {name} xdp off"))
     })
 }
 
