@@ -16,7 +16,7 @@ const CHUNK: usize = 2048;
 pub struct MemoryPort {
     arena: Arena,
     free: Vec<u32>,
-    arrived: VecDeque<Frame>,
+    arrived: Vec<Frame>,
     sent: VecDeque<(LinkId, Frame)>,
 }
 
@@ -26,7 +26,7 @@ impl MemoryPort {
         Self {
             arena: Arena::new(frames, CHUNK),
             free: (0..frames).rev().collect(),
-            arrived: VecDeque::with_capacity(frames as usize),
+            arrived: Vec::with_capacity(frames as usize),
             sent: VecDeque::with_capacity(frames as usize),
         }
     }
@@ -40,7 +40,7 @@ impl MemoryPort {
             return false;
         };
         frame.bytes_mut().copy_from_slice(packet);
-        self.arrived.push_back(frame);
+        self.arrived.push(frame);
         true
     }
 
@@ -102,7 +102,7 @@ impl Port for MemoryPort {
 
 impl Drop for MemoryPort {
     fn drop(&mut self) {
-        while let Some(frame) = self.arrived.pop_front() {
+        while let Some(frame) = self.arrived.pop() {
             self.free(frame);
         }
         while let Some((_, frame)) = self.sent.pop_front() {

@@ -23,15 +23,20 @@ pub fn parse(batch: &mut Batch, fib: &Fib) {
 #[inline]
 fn parse_one(slot: &mut Slot, fib: &Fib) -> Result<(), Verdict> {
     let frame = slot.frame.bytes();
-    let ethernet = Ethernet::new_checked(frame).map_err(malformed)?;
-    if ethernet.ethertype() != ethertype::IPV4 || ethernet.is_multicast() {
+    let offsets = Offsets::of_ipv4(frame);
+    // To whom a frame is counts before what is wrong with it, but not before what it is.
+    let header: &[u8; ethernet::HEADER_LEN] =
+        frame.first_chunk().ok_or(Verdict::Drop(DropReason::Truncated))?;
+    let ethernet = Ethernet::new_unchecked(header);
+    if offsets == Err(Malformed::NotIpv4) || ethernet.is_multicast() {
         return Err(Verdict::Host(HostReason::NotIpv4));
     }
     if fib.link(slot.frame.link()).is_none_or(|link| link.mac != ethernet.dst()) {
         return Err(Verdict::Drop(DropReason::OtherHost));
     }
-    let at = Offsets::of_ipv4(frame).map_err(malformed)?;
-    let ip = Ipv4::new_unchecked(&frame[usize::from(at.l3)..]);
+    let at = offsets.map_err(malformed)?;
+    // Headers of a known length: their fields are read without a check each.
+    let ip = Ipv4::new_unchecked(header_at::<{ ipv4::HEADER_LEN }>(frame, at.l3)?);
     slot.at = at;
     slot.ip_len = ip.total_len();
     slot.ttl = ip.ttl();
@@ -42,18 +47,17 @@ fn parse_one(slot: &mut Slot, fib: &Fib) -> Result<(), Verdict> {
     if ip.is_fragment() {
         return Err(Verdict::Host(HostReason::Fragment));
     }
-    let transport = &frame[usize::from(at.l4)..];
     (slot.source_port, slot.destination_port, slot.event) = match slot.protocol {
         protocol::TCP => {
-            let header = Tcp::new_unchecked(transport);
+            let header = Tcp::new_unchecked(header_at::<{ tcp::HEADER_LEN }>(frame, at.l4)?);
             (header.src_port(), header.dst_port(), tcp::event(header.flags()))
         }
         protocol::UDP => {
-            let header = Udp::new_unchecked(transport);
+            let header = Udp::new_unchecked(header_at::<{ udp::HEADER_LEN }>(frame, at.l4)?);
             (header.src_port(), header.dst_port(), slot.event)
         }
         protocol::SCTP => {
-            let header = Sctp::new_unchecked(transport);
+            let header = Sctp::new_unchecked(header_at::<{ sctp::HEADER_LEN }>(frame, at.l4)?);
             (header.src_port(), header.dst_port(), sctp::event(header.first_chunk_type()))
         }
         protocol::ICMP => return Err(Verdict::Host(HostReason::Icmp)),
@@ -63,6 +67,13 @@ fn parse_one(slot: &mut Slot, fib: &Fib) -> Result<(), Verdict> {
     let end = at.ipv4_end(frame);
     let _ = slot.frame.set_len(end);
     Ok(())
+}
+
+/// The `N` bytes of a header that [`Offsets::of_ipv4`] has found whole.
+#[inline]
+fn header_at<const N: usize>(frame: &[u8], at: u16) -> Result<&[u8; N], Verdict> {
+    let header = frame.get(usize::from(at)..).and_then(<[u8]>::first_chunk);
+    header.ok_or(Verdict::Drop(DropReason::Truncated))
 }
 
 fn malformed(what: Malformed) -> Verdict {

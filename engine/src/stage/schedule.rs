@@ -4,6 +4,7 @@
 //! scheduler's pick depends on loads that the frame before may just have changed.
 
 use uvs_forward::Method;
+use uvs_forward::wire::protocol;
 use uvs_sched::{Flow, ServerId};
 
 use crate::batch::{Answer, Slot, Verdict};
@@ -19,8 +20,10 @@ const NEW_TIMEOUT: Ticks = Ticks::from_secs(3);
 /// Opens a connection for a client's frame that has none, or one that may be replaced.
 pub fn schedule(slot: &mut Slot, snapshot: &Snapshot, owner: &mut Owner, now: Ticks) {
     let opens = proto::opens(slot.protocol, slot.event);
-    if let Some(conn) = slot.conn
+    if let Some(conn) = &slot.conn
         && opens
+        // Every datagram may open, and none ends a connection.
+        && slot.protocol != protocol::UDP
         && slot.direction == Direction::In
     {
         slot.conn = keep_or_close(conn, snapshot, owner);
@@ -29,7 +32,7 @@ pub fn schedule(slot: &mut Slot, snapshot: &Snapshot, owner: &mut Owner, now: Ti
         // A frame before this one, here or on another core, may have opened it after the lookup.
         slot.conn = super::lookup::find(slot, owner.table());
     }
-    if let Some(conn) = slot.conn {
+    if let Some(conn) = &slot.conn {
         // Before the state stage: what is for a removed server moves neither state nor timer.
         let available = |dest: &Dest| dest.available;
         let in_service = snapshot.dest(ServerId(conn.dest)).is_some_and(available);
@@ -50,7 +53,7 @@ pub fn schedule(slot: &mut Slot, snapshot: &Snapshot, owner: &mut Owner, now: Ti
 }
 
 /// A packet that asks for a new connection takes the place of one that is over.
-fn keep_or_close(conn: Conn, snapshot: &Snapshot, owner: &mut Owner) -> Option<Conn> {
+fn keep_or_close(conn: &Conn, snapshot: &Snapshot, owner: &mut Owner) -> Option<Conn> {
     let now = owner.table().get(conn.id)?;
     if !proto::reusable(now.proto, now.state) {
         return Some(now);

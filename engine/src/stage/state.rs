@@ -25,7 +25,7 @@ pub fn advance(slot: &mut Slot, snapshot: &Snapshot, owner: &mut Owner, now: Tic
 /// False when the connection is gone.
 #[inline]
 fn apply(slot: &Slot, snapshot: &Snapshot, owner: &mut Owner, now: Ticks) -> bool {
-    let Some(conn) = slot.conn else { return true };
+    let Some(conn) = &slot.conn else { return true };
     if !owner.table().touch(conn.id, now) {
         return false;
     }

@@ -10,7 +10,7 @@ use super::forward::Identification;
 use crate::ask::Asks;
 use crate::batch::{Answer, Batch, Slot, Verdict};
 use crate::clock::Ticks;
-use crate::counters::{Counters, DropReason};
+use crate::counters::{Counters, DropReason, HostReason};
 use crate::fib::Fib;
 use crate::host::Host;
 use crate::limiter::Limiter;
@@ -40,27 +40,23 @@ pub struct Outlet<P, H> {
 impl<P: Port, H: Host> Outlet<P, H> {
     /// Empties the batch, in its order.
     pub fn transmit(&mut self, batch: &mut Batch, fib: &Fib, now: Ticks) {
-        for mut slot in batch.slots.drain(..) {
+        for slot in &batch.slots {
             if let Some(answer) = slot.answer
                 && self.limiter.take(now)
             {
-                self.answer(&slot, answer, fib);
+                self.answer(slot, answer, fib);
             }
-            match slot.verdict {
-                Verdict::Send(link) => self.send(link, slot.frame),
-                Verdict::Wait(link, neighbour) => self.hold(slot.frame, link, neighbour, now),
-                Verdict::Host(reason) => {
-                    if self.host.give(slot.frame.link(), slot.frame.bytes_mut()) {
-                        self.counters.to_host(reason);
-                        self.port.free(slot.frame);
-                    } else {
-                        self.drop(slot.frame, DropReason::HostFull);
-                    }
-                }
-                Verdict::Drop(reason) => self.drop(slot.frame, reason),
+        }
+        // Taken apart right here: of the rest of a slot nothing is copied.
+        for Slot { frame, verdict, .. } in batch.slots.drain(..) {
+            match verdict {
+                Verdict::Send(link) => self.send(link, frame),
+                Verdict::Wait(link, neighbour) => self.hold(frame, link, neighbour, now),
+                Verdict::Host(reason) => self.give(frame, reason),
+                Verdict::Drop(reason) => self.drop(frame, reason),
                 // No stage leaves a frame undecided: schedule decides about all that have no
                 // connection, and forward about all that have one.
-                Verdict::Next => self.drop(slot.frame, DropReason::NoDest),
+                Verdict::Next => self.drop(frame, DropReason::NoDest),
             }
         }
     }
@@ -94,6 +90,15 @@ impl<P: Port, H: Host> Outlet<P, H> {
         match self.port.tx(link, frame) {
             Ok(()) => self.counters.sent(bytes),
             Err(frame) => self.drop(frame, DropReason::TxFull),
+        }
+    }
+
+    fn give(&mut self, mut frame: Frame, reason: HostReason) {
+        if self.host.give(frame.link(), frame.bytes_mut()) {
+            self.counters.to_host(reason);
+            self.port.free(frame);
+        } else {
+            self.drop(frame, DropReason::HostFull);
         }
     }
 

@@ -16,6 +16,8 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Runs the engine of a uvs.toml until SIGTERM or Ctrl-C; SIGHUP reads the services again.
 pub fn run(path: &Path) -> Result<ExitCode, Failure> {
+    // What goes wrong while the engine runs is told on stderr too.
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
     let config = Config::read(path)?;
     let socket = Socket::open(&config.socket)?;
     let mut engine = Engine::start(config)?;

@@ -1,7 +1,7 @@
 //! A long-lived HTTP connection that knows which server it talks to.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddrV4, TcpStream};
+use std::net::{SocketAddr, SocketAddrV4, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -27,7 +27,7 @@ impl Conversation {
     }
 
     /// The client's end.
-    pub fn client(&self) -> std::net::SocketAddr {
+    pub fn client(&self) -> SocketAddr {
         self.stream.local_addr().unwrap()
     }
 
@@ -75,6 +75,7 @@ impl Conversation {
 /// Conversations that go on until they are ended, a thread each.
 pub struct Conversations {
     stop: Arc<AtomicBool>,
+    clients: Vec<SocketAddr>,
     running: Vec<(Arc<AtomicU64>, JoinHandle<Ended>)>,
 }
 
@@ -84,7 +85,7 @@ pub struct Ended {
     /// Who answered.
     pub server: String,
     /// The client's end of the connection.
-    pub client: std::net::SocketAddr,
+    pub client: SocketAddr,
     /// How many right answers there were.
     pub answers: u64,
     /// The longest time from a request to its answer.
@@ -103,8 +104,14 @@ impl Conversations {
             let counted = answers.clone();
             (answers, std::thread::spawn(move || go_on(conversation, path, &stop, &counted)))
         };
+        let clients = conversations.iter().map(Conversation::client).collect();
         let running = conversations.into_iter().enumerate().map(talk).collect();
-        Self { stop, running }
+        Self { stop, clients, running }
+    }
+
+    /// The client's end of each.
+    pub fn clients(&self) -> &[SocketAddr] {
+        &self.clients
     }
 
     /// Answers so far, of each.
