@@ -7,13 +7,28 @@
 
 #![forbid(unsafe_code)]
 
+mod dh;
+mod fo;
+mod hash;
+mod lc;
+mod nq;
+mod ovf;
 mod rr;
+mod sed;
 mod server;
+mod sh;
 mod wlc;
 mod wrr;
 
+pub use dh::Dh;
+pub use fo::Fo;
+pub use lc::Lc;
+pub use nq::Nq;
+pub use ovf::Ovf;
 pub use rr::Rr;
+pub use sed::Sed;
 pub use server::{Load, Server, ServerId, Servers};
+pub use sh::Sh;
 pub use wlc::Wlc;
 pub use wrr::Wrr;
 
@@ -50,29 +65,67 @@ pub trait Schedule: Sized {
     fn pick(&self, flow: &Flow) -> Option<usize>;
 }
 
-/// The name of a scheduler as ipvsadm's `-s` takes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Name {
-    /// Round robin.
-    Rr,
-    /// Weighted round robin.
-    Wrr,
-    /// Weighted least connections, ipvsadm's default.
-    Wlc,
+/// Declares the schedulers from one list: their names, and the enum that holds any of them.
+macro_rules! schedulers {
+    ($($rule:ident $name:literal $what:literal,)*) => {
+        /// The name of a scheduler as ipvsadm's `-s` takes it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Name {
+            $(#[doc = $what] $rule,)*
+        }
+
+        impl Name {
+            /// Every scheduler there is.
+            pub const ALL: &[Name] = &[$(Name::$rule,)*];
+
+            /// As ipvsadm writes it.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Name::$rule => $name,)* }
+            }
+        }
+
+        /// A scheduler of any kind; an enum, so that the frame path calls no function by pointer.
+        #[derive(Debug)]
+        pub enum Scheduler {
+            $(#[doc = $what] $rule($rule),)*
+        }
+
+        impl Scheduler {
+            /// The scheduler `name` over `servers`.
+            pub fn build(name: Name, servers: Servers) -> Self {
+                match name { $(Name::$rule => Self::$rule($rule::build(servers)),)* }
+            }
+
+            /// The same scheduler over a changed list; see [`Schedule::rebuild`].
+            pub fn rebuild(&self, servers: Servers) -> Self {
+                match self { $(Self::$rule(rule) => Self::$rule(rule.rebuild(servers)),)* }
+            }
+
+            /// Which scheduler it is.
+            pub fn name(&self) -> Name {
+                match self { $(Self::$rule(_) => Name::$rule,)* }
+            }
+
+            /// The server for a new connection; see [`Schedule::pick`].
+            #[inline]
+            pub fn pick(&self, flow: &Flow) -> Option<usize> {
+                match self { $(Self::$rule(rule) => rule.pick(flow),)* }
+            }
+        }
+    };
 }
 
-impl Name {
-    /// Every scheduler there is.
-    pub const ALL: [Name; 3] = [Name::Rr, Name::Wrr, Name::Wlc];
-
-    /// As ipvsadm writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Name::Rr => "rr",
-            Name::Wrr => "wrr",
-            Name::Wlc => "wlc",
-        }
-    }
+schedulers! {
+    Rr "rr" "Round robin.",
+    Wrr "wrr" "Weighted round robin.",
+    Lc "lc" "Least connections.",
+    Wlc "wlc" "Weighted least connections, ipvsadm's default.",
+    Sh "sh" "Source hashing.",
+    Dh "dh" "Destination hashing.",
+    Sed "sed" "Shortest expected delay.",
+    Nq "nq" "Never queue.",
+    Fo "fo" "Failover to the highest weight.",
+    Ovf "ovf" "Overflow to the next highest weight.",
 }
 
 impl std::fmt::Display for Name {
@@ -85,8 +138,8 @@ impl std::str::FromStr for Name {
     type Err = UnknownScheduler;
 
     fn from_str(name: &str) -> Result<Self, UnknownScheduler> {
-        let known = Name::ALL.into_iter().find(|known| known.as_str() == name);
-        known.ok_or_else(|| UnknownScheduler(name.to_owned()))
+        let known = Name::ALL.iter().find(|known| known.as_str() == name);
+        known.copied().ok_or_else(|| UnknownScheduler(name.to_owned()))
     }
 }
 
@@ -96,68 +149,12 @@ pub struct UnknownScheduler(pub String);
 
 impl std::fmt::Display for UnknownScheduler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "unknown scheduler '{}'; there are rr, wrr and wlc", self.0)
+        let names: Vec<&str> = Name::ALL.iter().map(|name| name.as_str()).collect();
+        write!(f, "unknown scheduler '{}'; there are {}", self.0, names.join(" "))
     }
 }
 
 impl std::error::Error for UnknownScheduler {}
-
-/// A scheduler of any kind; an enum, so that the frame path calls no function by pointer.
-#[derive(Debug)]
-pub enum Scheduler {
-    /// See [`Rr`].
-    Rr(Rr),
-    /// See [`Wrr`].
-    Wrr(Wrr),
-    /// See [`Wlc`].
-    Wlc(Wlc),
-}
-
-/// Calls the same method on whichever scheduler it is.
-macro_rules! each {
-    ($scheduler:expr, $rule:ident => $call:expr) => {
-        match $scheduler {
-            Scheduler::Rr($rule) => $call,
-            Scheduler::Wrr($rule) => $call,
-            Scheduler::Wlc($rule) => $call,
-        }
-    };
-}
-
-impl Scheduler {
-    /// The scheduler `name` over `servers`.
-    pub fn build(name: Name, servers: Servers) -> Self {
-        match name {
-            Name::Rr => Self::Rr(Rr::build(servers)),
-            Name::Wrr => Self::Wrr(Wrr::build(servers)),
-            Name::Wlc => Self::Wlc(Wlc::build(servers)),
-        }
-    }
-
-    /// The same scheduler over a changed list; see [`Schedule::rebuild`].
-    pub fn rebuild(&self, servers: Servers) -> Self {
-        match self {
-            Self::Rr(rule) => Self::Rr(rule.rebuild(servers)),
-            Self::Wrr(rule) => Self::Wrr(rule.rebuild(servers)),
-            Self::Wlc(rule) => Self::Wlc(rule.rebuild(servers)),
-        }
-    }
-
-    /// Which scheduler it is.
-    pub fn name(&self) -> Name {
-        match self {
-            Self::Rr(_) => Name::Rr,
-            Self::Wrr(_) => Name::Wrr,
-            Self::Wlc(_) => Name::Wlc,
-        }
-    }
-
-    /// The server for a new connection; see [`Schedule::pick`].
-    #[inline]
-    pub fn pick(&self, flow: &Flow) -> Option<usize> {
-        each!(self, rule => rule.pick(flow))
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -181,10 +178,12 @@ mod tests {
     #[test]
     fn names_are_ipvsadms() {
         for name in Name::ALL {
-            assert_eq!(name.as_str().parse(), Ok(name));
-            assert_eq!(Scheduler::build(name, Servers::default()).name(), name);
+            assert_eq!(name.as_str().parse(), Ok(*name));
+            let scheduler = Scheduler::build(*name, Servers::default());
+            assert_eq!(scheduler.name(), *name);
+            assert_eq!(scheduler.pick(&flow()), None, "{name} without servers");
         }
-        let error = "RR".parse::<Name>().unwrap_err();
-        assert_eq!(error.to_string(), "unknown scheduler 'RR'; there are rr, wrr and wlc");
+        let error = "RR".parse::<Name>().unwrap_err().to_string();
+        assert!(error.starts_with("unknown scheduler 'RR'; there are rr wrr lc wlc"), "{error}");
     }
 }

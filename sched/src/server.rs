@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Which server, over all services and for as long as connections remember it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -10,26 +10,56 @@ pub struct ServerId(pub u32);
 
 /// The connections of one server, counted by the workers and read by the schedulers.
 ///
-/// All counters are Relaxed: they are numbers that stand for themselves, nothing else is
-/// published through them.
+/// Both counts stand in one word, so that a connection that turns from one to the other is never
+/// seen in neither: a server whose counts are 0 has no connection. Workers may count the steps of
+/// one connection in another order than they were made in; a count that is below zero in between
+/// comes out right, and reads as 0 until then.
+///
+/// All is Relaxed: numbers that stand for themselves, nothing else is published through them.
 #[derive(Debug, Default)]
 pub struct Load {
-    active: AtomicU32,
-    inactive: AtomicU32,
+    /// Active connections times 2^32, plus inactive ones, either of which may be below zero.
+    conns: AtomicU64,
     overloaded: AtomicBool,
 }
 
+/// One connection more on a side, in [`Load::conns`].
+const fn one(active: bool) -> u64 {
+    if active { 1 << 32 } else { 1 }
+}
+
+/// Active and inactive connections.
+#[inline]
+const fn split(conns: u64) -> (u32, u32) {
+    let inactive = conns as u32 as i32;
+    let active = (conns.wrapping_sub(inactive as u64) >> 32) as i32;
+    (if active > 0 { active as u32 } else { 0 }, if inactive > 0 { inactive as u32 } else { 0 })
+}
+
 impl Load {
+    /// Active and inactive connections at one moment.
+    #[inline]
+    pub fn conns(&self) -> (u32, u32) {
+        split(self.conns.load(Ordering::Relaxed))
+    }
+
     /// Connections in an active state (TCP: SYN_RECV and ESTABLISHED).
     #[inline]
     pub fn active(&self) -> u32 {
-        self.active.load(Ordering::Relaxed)
+        self.conns().0
     }
 
     /// Connections in any other state.
     #[inline]
     pub fn inactive(&self) -> u32 {
-        self.inactive.load(Ordering::Relaxed)
+        self.conns().1
+    }
+
+    /// Connections in any state.
+    #[inline]
+    pub fn total(&self) -> u32 {
+        let (active, inactive) = self.conns();
+        active + inactive
     }
 
     /// Whether the upper threshold was reached and the lower not yet passed again.
@@ -42,28 +72,29 @@ impl Load {
     /// (ip_vs.h, ip_vs_dest_conn_overhead). At most 32 bits, so that times a weight it fits 64.
     #[inline]
     pub fn overhead(&self) -> u64 {
-        (256 * u64::from(self.active()) + u64::from(self.inactive())).min(u32::MAX.into())
+        let (active, inactive) = self.conns();
+        (256 * u64::from(active) + u64::from(inactive)).min(u32::MAX.into())
     }
 
     /// Counts a connection in; `active` or not. Returns how many there are now.
     pub fn open(&self, active: bool) -> u32 {
-        self.side(active).fetch_add(1, Ordering::Relaxed);
-        self.active() + self.inactive()
+        self.add(one(active))
     }
 
     /// Counts a connection out of the side it was on. Returns how many are left.
     pub fn close(&self, active: bool) -> u32 {
-        let side = self.side(active);
-        // A count never goes below zero, whatever a bug elsewhere does to it.
-        let before = side.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
-        debug_assert!(before.is_ok(), "a connection was counted out twice");
-        self.active() + self.inactive()
+        self.add(one(active).wrapping_neg())
     }
 
     /// Moves a connection from one side to the other.
     pub fn turn(&self, active: bool) {
-        self.side(active).fetch_add(1, Ordering::Relaxed);
-        self.close(!active);
+        self.add(one(active).wrapping_sub(one(!active)));
+    }
+
+    fn add(&self, change: u64) -> u32 {
+        let before = self.conns.fetch_add(change, Ordering::Relaxed);
+        let (active, inactive) = split(before.wrapping_add(change));
+        active + inactive
     }
 
     /// Sets or clears the overload mark.
@@ -72,10 +103,6 @@ impl Load {
         if self.overloaded() != overloaded {
             self.overloaded.store(overloaded, Ordering::Relaxed);
         }
-    }
-
-    fn side(&self, active: bool) -> &AtomicU32 {
-        if active { &self.active } else { &self.inactive }
     }
 }
 
@@ -112,6 +139,36 @@ impl Servers {
     /// The largest weight; 0 when there is no server.
     pub fn max_weight(&self) -> u32 {
         self.iter().map(|server| server.weight).max().unwrap_or(0)
+    }
+
+    /// The available server with the smallest fraction; of equals the first. Fractions are
+    /// compared by cross-multiplication in 64 bits, so that nothing is rounded.
+    #[inline]
+    pub fn least(&self, fraction: impl Fn(&Server) -> (u64, u64)) -> Option<usize> {
+        let mut least: Option<(usize, u64, u64)> = None;
+        for (at, server) in self.iter().enumerate() {
+            if !server.available() {
+                continue;
+            }
+            let (over, under) = fraction(server);
+            if least.is_none_or(|(_, o, u)| o * under > over * u) {
+                least = Some((at, over, under));
+            }
+        }
+        least.map(|(at, ..)| at)
+    }
+
+    /// The available server of these with the highest weight; of equals the first.
+    #[inline]
+    pub fn heaviest(&self, of: impl Fn(&Server) -> bool) -> Option<usize> {
+        let mut heaviest: Option<(usize, u32)> = None;
+        for (at, server) in self.iter().enumerate() {
+            let heavier = heaviest.is_none_or(|(_, weight)| server.weight > weight);
+            if heavier && server.available() && of(server) {
+                heaviest = Some((at, server.weight));
+            }
+        }
+        heaviest.map(|(at, _)| at)
     }
 
     /// The place of a server in the list.
@@ -169,5 +226,30 @@ pub(crate) mod tests {
         load.turn(false);
         assert_eq!((load.active(), load.inactive(), load.overhead()), (0, 2, 2));
         assert_eq!(load.close(false), 1);
+    }
+
+    #[test]
+    fn the_order_of_counting_does_not_matter() {
+        // A connection that opens inactive, becomes active, inactive again, and ends.
+        type Step = fn(&Load);
+        let steps: [Step; 4] = [
+            |load| drop(load.open(false)),
+            |load| load.turn(true),
+            |load| load.turn(false),
+            |load| drop(load.close(false)),
+        ];
+        let load = Load::default();
+        (load.open(true), load.open(false));
+        for order in 0..4u32.pow(4) {
+            let order: Vec<usize> = (0..4).map(|at| (order >> (2 * at) & 3) as usize).collect();
+            if (0..4).all(|step| order.contains(&step)) {
+                order.iter().for_each(|step| steps[*step](&load));
+                assert_eq!(load.conns(), (1, 1), "{order:?}");
+            }
+        }
+        let empty = Load::default();
+        empty.turn(true);
+        assert_eq!((empty.active(), empty.inactive(), empty.total()), (1, 0, 1));
+        assert_eq!(empty.open(false), 1);
     }
 }

@@ -23,18 +23,7 @@ impl Schedule for Wlc {
 
     #[inline]
     fn pick(&self, _flow: &Flow) -> Option<usize> {
-        let mut least: Option<(usize, u64, u64)> = None;
-        for (at, server) in self.servers.iter().enumerate() {
-            if !server.available() {
-                continue;
-            }
-            let (overhead, weight) = (server.load.overhead(), u64::from(server.weight));
-            let better = least.is_none_or(|(_, o, w)| o * weight > overhead * w);
-            if better {
-                least = Some((at, overhead, weight));
-            }
-        }
-        least.map(|(at, ..)| at)
+        self.servers.least(|server| (server.load.overhead(), server.weight.into()))
     }
 }
 
