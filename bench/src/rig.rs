@@ -145,7 +145,7 @@ impl Rig {
             self.close_all();
         }
         for _ in 0..BATCH {
-            let flow = self.advance();
+            let flow = self.next_flow();
             let frame = match self.case.way {
                 Way::ToServer => request(self.case.kind, flow),
                 Way::ToClient => reply(self.case.kind, flow, self.servers[flow.0 as usize]),
@@ -172,6 +172,15 @@ impl Rig {
         assert!(self.table.is_empty());
         self.next = 0;
         (count, took)
+    }
+
+    /// Lets time pass where the clock stands still.
+    ///
+    /// # Panics
+    ///
+    /// When the clock is the machine's.
+    pub fn advance_clock(&self, span: Ticks) {
+        self.clock.advance(span);
     }
 
     /// What the engine has counted.
@@ -219,7 +228,7 @@ impl Rig {
         }
     }
 
-    fn advance(&mut self) -> Flow {
+    fn next_flow(&mut self) -> Flow {
         let at = self.next;
         self.next += 1;
         match &self.order {
@@ -228,6 +237,15 @@ impl Rig {
                 self.next %= self.flows;
                 Flow(order[at as usize])
             }
+        }
+    }
+}
+
+/// Frames that wait for a neighbour go back to their port.
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.engine.stop();
         }
     }
 }

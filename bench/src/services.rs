@@ -10,7 +10,7 @@ use uvs_engine::proto::Timeouts;
 use uvs_engine::snapshot::{Dest, Endpoint, Service, Snapshot};
 use uvs_forward::Method;
 use uvs_forward::wire::protocol;
-use uvs_sched::{Load, Name, Scheduler, Server, ServerId};
+use uvs_sched::{Flags, Load, Name, Scheduler, Server, ServerId};
 
 /// The one link.
 pub const LINK: LinkId = LinkId(0);
@@ -102,7 +102,14 @@ fn service(endpoint: Endpoint, method: Method, dests: &mut Vec<Option<Arc<Dest>>
         })
         .collect();
     dests.extend(servers.iter().cloned().map(Some));
-    let list = servers.iter().map(|d| Server { id: d.id, weight: 1, load: d.load.clone() });
-    let scheduler = Scheduler::build(Name::Rr, list.collect());
+    let list = servers.iter().map(|d| Server {
+        id: d.id,
+        address: d.address.into(),
+        port: d.port,
+        weight: 1,
+        last_weight: 1,
+        load: d.load.clone(),
+    });
+    let scheduler = Scheduler::build(Name::Rr, list.collect(), Flags::default());
     Arc::new(Service { endpoint, scheduler, servers, traffic })
 }

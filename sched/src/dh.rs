@@ -4,8 +4,8 @@
 //! servers in the order of the list, again and again. When the bucket's server is not available,
 //! none.
 
-use crate::hash::{BUCKETS, Buckets, fold};
-use crate::{Flow, Schedule, Servers};
+use crate::hash::{BUCKETS, Buckets, fold, hash};
+use crate::{Flags, Flow, Schedule, Servers};
 
 /// See the module.
 #[derive(Debug)]
@@ -15,18 +15,18 @@ pub struct Dh {
 }
 
 impl Schedule for Dh {
-    fn build(servers: Servers) -> Self {
+    fn build(servers: Servers, _flags: Flags) -> Self {
         let buckets = Buckets::fill((0..servers.len()).cycle().take(BUCKETS));
         Self { servers, buckets }
     }
 
-    fn rebuild(&self, servers: Servers) -> Self {
-        Self::build(servers)
+    fn rebuild(&self, servers: Servers, flags: Flags) -> Self {
+        Self::build(servers, flags)
     }
 
     #[inline]
     fn pick(&self, flow: &Flow) -> Option<usize> {
-        let at = self.buckets.get(fold(flow.destination))?;
+        let at = self.buckets.get(hash(fold(flow.destination)))?;
         self.servers[at].available().then_some(at)
     }
 }
@@ -40,12 +40,12 @@ mod tests {
     #[test]
     fn one_address_is_one_server_until_that_fails() {
         let list = servers(&[1, 1, 1]);
-        let dh = Dh::build(list.clone());
+        let dh = Dh::build(list.clone(), Flags::default());
         let at = dh.pick(&flow()).unwrap();
         let other_client = Flow { source: [9, 9, 9, 9].into(), source_port: 9, ..flow() };
         assert_eq!(dh.pick(&other_client), Some(at));
         list[at].load.set_overloaded(true);
         assert_eq!(dh.pick(&flow()), None);
-        assert_eq!(Dh::build(servers(&[])).pick(&flow()), None);
+        assert_eq!(Dh::build(servers(&[]), Flags::default()).pick(&flow()), None);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The rule: the available server with the highest weight; of equals the first in the list.
 
-use crate::{Flow, Schedule, Servers};
+use crate::{Flags, Flow, Schedule, Servers};
 
 /// See the module.
 #[derive(Debug)]
@@ -11,12 +11,12 @@ pub struct Fo {
 }
 
 impl Schedule for Fo {
-    fn build(servers: Servers) -> Self {
+    fn build(servers: Servers, _flags: Flags) -> Self {
         Self { servers }
     }
 
-    fn rebuild(&self, servers: Servers) -> Self {
-        Self::build(servers)
+    fn rebuild(&self, servers: Servers, flags: Flags) -> Self {
+        Self::build(servers, flags)
     }
 
     #[inline]
@@ -34,7 +34,7 @@ mod tests {
     #[test]
     fn the_next_one_when_the_best_fails() {
         let list = servers(&[1, 5, 5, 2]);
-        let fo = Fo::build(list.clone());
+        let fo = Fo::build(list.clone(), Flags::default());
         let mut picks = Vec::new();
         while let Some(at) = fo.pick(&flow()) {
             picks.push(at);

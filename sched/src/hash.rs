@@ -21,6 +21,12 @@ pub(crate) fn fold(address: IpAddr) -> u32 {
     }
 }
 
+/// The bucket of a key.
+#[inline]
+pub(crate) fn hash(key: u32) -> usize {
+    (key.wrapping_mul(GOLDEN_RATIO) >> (u32::BITS - BITS)) as usize
+}
+
 /// A server's place for each hash.
 #[derive(Debug)]
 pub(crate) struct Buckets(Box<[u32]>);
@@ -32,10 +38,9 @@ impl Buckets {
         Self(places.map(|at| at as u32).collect())
     }
 
-    /// The place in the bucket of `key`.
+    /// The place in a bucket; numbers go round.
     #[inline]
-    pub(crate) fn get(&self, key: u32) -> Option<usize> {
-        let hash = key.wrapping_mul(GOLDEN_RATIO) >> (u32::BITS - BITS);
-        self.0.get(hash as usize).map(|at| *at as usize)
+    pub(crate) fn get(&self, bucket: usize) -> Option<usize> {
+        self.0.get(bucket % BUCKETS).map(|at| *at as usize)
     }
 }

@@ -3,7 +3,7 @@
 //! The rule: of the available servers the one with the smallest overhead (256 * active +
 //! inactive), whatever its weight; of equals the first in the list.
 
-use crate::{Flow, Schedule, Servers};
+use crate::{Flags, Flow, Schedule, Servers};
 
 /// See the module.
 #[derive(Debug)]
@@ -12,12 +12,12 @@ pub struct Lc {
 }
 
 impl Schedule for Lc {
-    fn build(servers: Servers) -> Self {
+    fn build(servers: Servers, _flags: Flags) -> Self {
         Self { servers }
     }
 
-    fn rebuild(&self, servers: Servers) -> Self {
-        Self::build(servers)
+    fn rebuild(&self, servers: Servers, flags: Flags) -> Self {
+        Self::build(servers, flags)
     }
 
     #[inline]
@@ -35,7 +35,7 @@ mod tests {
     #[test]
     fn fewest_whatever_the_weight() {
         let list = servers(&[1, 100, 0]);
-        let lc = Lc::build(list.clone());
+        let lc = Lc::build(list.clone(), Flags::default());
         assert_eq!(lc.pick(&flow()), Some(0));
         list[0].load.open(false);
         assert_eq!(lc.pick(&flow()), Some(1));

@@ -11,6 +11,7 @@ mod dh;
 mod fo;
 mod hash;
 mod lc;
+mod mh;
 mod nq;
 mod ovf;
 mod rr;
@@ -23,6 +24,7 @@ mod wrr;
 pub use dh::Dh;
 pub use fo::Fo;
 pub use lc::Lc;
+pub use mh::Mh;
 pub use nq::Nq;
 pub use ovf::Ovf;
 pub use rr::Rr;
@@ -49,17 +51,26 @@ pub struct Flow {
     pub destination_port: u16,
 }
 
+/// What `-b` sets. Every scheduler takes them, as in the kernel; sh and mh heed them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// The client's port counts as well as its address (`sh-port`, `mh-port`).
+    pub port: bool,
+    /// When the server is not available another is looked for (`sh-fallback`, `mh-fallback`).
+    pub fallback: bool,
+}
+
 /// The rule of one scheduler.
 ///
 /// A scheduler may read the flow, and of each server its weight and its [`Load`]; it keeps
 /// nothing else. Servers are named by their place in the list that it was built from.
 pub trait Schedule: Sized {
     /// The scheduler over `servers`, as after the service was added or its scheduler changed.
-    fn build(servers: Servers) -> Self;
+    fn build(servers: Servers, flags: Flags) -> Self;
 
-    /// The scheduler over a changed list (server added, removed or re-weighted), with whatever
-    /// of `self`'s position survives the change.
-    fn rebuild(&self, servers: Servers) -> Self;
+    /// The scheduler over a changed list (server added, removed or re-weighted) or with other
+    /// flags, with whatever of `self`'s position survives the change.
+    fn rebuild(&self, servers: Servers, flags: Flags) -> Self;
 
     /// The server for a new connection, or `None` when no server can take one.
     fn pick(&self, flow: &Flow) -> Option<usize>;
@@ -92,13 +103,13 @@ macro_rules! schedulers {
 
         impl Scheduler {
             /// The scheduler `name` over `servers`.
-            pub fn build(name: Name, servers: Servers) -> Self {
-                match name { $(Name::$rule => Self::$rule($rule::build(servers)),)* }
+            pub fn build(name: Name, servers: Servers, flags: Flags) -> Self {
+                match name { $(Name::$rule => Self::$rule($rule::build(servers, flags)),)* }
             }
 
             /// The same scheduler over a changed list; see [`Schedule::rebuild`].
-            pub fn rebuild(&self, servers: Servers) -> Self {
-                match self { $(Self::$rule(rule) => Self::$rule(rule.rebuild(servers)),)* }
+            pub fn rebuild(&self, servers: Servers, flags: Flags) -> Self {
+                match self { $(Self::$rule(rule) => Self::$rule(rule.rebuild(servers, flags)),)* }
             }
 
             /// Which scheduler it is.
@@ -126,6 +137,14 @@ schedulers! {
     Nq "nq" "Never queue.",
     Fo "fo" "Failover to the highest weight.",
     Ovf "ovf" "Overflow to the next highest weight.",
+    Mh "mh" "Maglev hashing.",
+}
+
+impl Name {
+    /// How many servers a service may have with this scheduler, where there is a limit.
+    pub fn most_servers(self) -> Option<usize> {
+        (self == Name::Mh).then_some(mh::PLACES - 1)
+    }
 }
 
 impl std::fmt::Display for Name {
@@ -179,7 +198,7 @@ mod tests {
     fn names_are_ipvsadms() {
         for name in Name::ALL {
             assert_eq!(name.as_str().parse(), Ok(*name));
-            let scheduler = Scheduler::build(*name, Servers::default());
+            let scheduler = Scheduler::build(*name, Servers::default(), Flags::default());
             assert_eq!(scheduler.name(), *name);
             assert_eq!(scheduler.pick(&flow()), None, "{name} without servers");
         }

@@ -3,7 +3,7 @@
 //! The rule: the first available server without an active connection; when there is none, as
 //! [`sed`](crate::sed).
 
-use crate::{Flow, Schedule, Servers, sed};
+use crate::{Flags, Flow, Schedule, Servers, sed};
 
 /// See the module.
 #[derive(Debug)]
@@ -12,12 +12,12 @@ pub struct Nq {
 }
 
 impl Schedule for Nq {
-    fn build(servers: Servers) -> Self {
+    fn build(servers: Servers, _flags: Flags) -> Self {
         Self { servers }
     }
 
-    fn rebuild(&self, servers: Servers) -> Self {
-        Self::build(servers)
+    fn rebuild(&self, servers: Servers, flags: Flags) -> Self {
+        Self::build(servers, flags)
     }
 
     #[inline]
@@ -36,7 +36,7 @@ mod tests {
     #[test]
     fn an_idle_server_before_a_faster_one() {
         let list = servers(&[100, 1, 0]);
-        let nq = Nq::build(list.clone());
+        let nq = Nq::build(list.clone(), Flags::default());
         list[0].load.open(true);
         assert_eq!(nq.pick(&flow()), Some(1));
         list[1].load.open(true);

@@ -3,7 +3,7 @@
 //! The rule: the available server with the highest weight among those whose active connections
 //! are not more than their weight; of equals the first in the list. When all have more, none.
 
-use crate::{Flow, Schedule, Servers};
+use crate::{Flags, Flow, Schedule, Servers};
 
 /// See the module.
 #[derive(Debug)]
@@ -12,12 +12,12 @@ pub struct Ovf {
 }
 
 impl Schedule for Ovf {
-    fn build(servers: Servers) -> Self {
+    fn build(servers: Servers, _flags: Flags) -> Self {
         Self { servers }
     }
 
-    fn rebuild(&self, servers: Servers) -> Self {
-        Self::build(servers)
+    fn rebuild(&self, servers: Servers, flags: Flags) -> Self {
+        Self::build(servers, flags)
     }
 
     #[inline]
@@ -35,7 +35,7 @@ mod tests {
     #[test]
     fn the_weight_is_how_many_fit_and_one_more() {
         let list = servers(&[1, 2]);
-        let ovf = Ovf::build(list.clone());
+        let ovf = Ovf::build(list.clone(), Flags::default());
         let mut picks = Vec::new();
         while let Some(at) = ovf.pick(&flow()) {
             picks.push(at);

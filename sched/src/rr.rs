@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::{Flow, Schedule, Servers};
+use crate::{Flags, Flow, Schedule, Servers};
 
 /// See the module.
 #[derive(Debug)]
@@ -18,11 +18,11 @@ pub struct Rr {
 }
 
 impl Schedule for Rr {
-    fn build(servers: Servers) -> Self {
+    fn build(servers: Servers, _flags: Flags) -> Self {
         Self { servers, next: AtomicUsize::new(0) }
     }
 
-    fn rebuild(&self, servers: Servers) -> Self {
+    fn rebuild(&self, servers: Servers, _flags: Flags) -> Self {
         // Relaxed: the place stands for itself; the list it is a place in does not change.
         let next = self.next.load(Ordering::Relaxed);
         let survivor = self.servers[..next].iter().rev().find_map(|s| servers.position(s.id));
@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn goes_round_and_skips_what_is_not_available() {
         let list = servers(&[1, 0, 5, 1]);
-        let rr = Rr::build(list.clone());
+        let rr = Rr::build(list.clone(), Flags::default());
         assert_eq!(picks(&rr, 5), [0, 2, 3, 0, 2]);
         list[3].load.set_overloaded(true);
         assert_eq!(picks(&rr, 3), [0, 2, 0]);
@@ -67,31 +67,31 @@ mod tests {
     #[test]
     fn no_server_leaves_the_cursor() {
         let list = servers(&[1, 1]);
-        let rr = Rr::build(list.clone());
+        let rr = Rr::build(list.clone(), Flags::default());
         assert_eq!(rr.pick(&flow()), Some(0));
         list.iter().for_each(|server| server.load.set_overloaded(true));
         assert_eq!(rr.pick(&flow()), None);
         list.iter().for_each(|server| server.load.set_overloaded(false));
         assert_eq!(rr.pick(&flow()), Some(1));
-        assert_eq!(Rr::build(servers(&[])).pick(&flow()), None);
+        assert_eq!(Rr::build(servers(&[]), Flags::default()).pick(&flow()), None);
     }
 
     #[test]
     fn the_cursor_survives_changes_of_the_list() {
         let list = servers(&[1, 1, 1, 1]);
-        let rr = Rr::build(list.clone());
+        let rr = Rr::build(list.clone(), Flags::default());
         assert_eq!(picks(&rr, 2), [0, 1]);
         let without_second: Servers =
             [0, 2, 3].into_iter().map(|at: usize| list[at].clone()).collect();
-        assert_eq!(picks(&rr.rebuild(without_second), 3), [1, 2, 0]);
+        assert_eq!(picks(&rr.rebuild(without_second, Flags::default()), 3), [1, 2, 0]);
         let without_first: Servers = list[2..].iter().cloned().collect();
-        assert_eq!(picks(&rr.rebuild(without_first), 2), [0, 1]);
+        assert_eq!(picks(&rr.rebuild(without_first, Flags::default()), 2), [0, 1]);
     }
 
     #[test]
     fn threads_share_one_sequence() {
         let list = servers(&[1; 7]);
-        let rr = Rr::build(list);
+        let rr = Rr::build(list, Flags::default());
         let counts: Vec<_> = (0..7).map(|_| AtomicUsize::new(0)).collect();
         std::thread::scope(|scope| {
             for _ in 0..4 {

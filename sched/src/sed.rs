@@ -3,7 +3,7 @@
 //! The rule: of the available servers the one whose active connections, with the new one, are
 //! fewest for its weight; of equals the first in the list. Inactive connections do not count.
 
-use crate::{Flow, Schedule, Server, Servers};
+use crate::{Flags, Flow, Schedule, Server, Servers};
 
 /// See the module.
 #[derive(Debug)]
@@ -18,12 +18,12 @@ pub(crate) fn delay(server: &Server) -> (u64, u64) {
 }
 
 impl Schedule for Sed {
-    fn build(servers: Servers) -> Self {
+    fn build(servers: Servers, _flags: Flags) -> Self {
         Self { servers }
     }
 
-    fn rebuild(&self, servers: Servers) -> Self {
-        Self::build(servers)
+    fn rebuild(&self, servers: Servers, flags: Flags) -> Self {
+        Self::build(servers, flags)
     }
 
     #[inline]
@@ -41,7 +41,7 @@ mod tests {
     #[test]
     fn the_new_connection_counts_already() {
         let list = servers(&[1, 3]);
-        let sed = Sed::build(list.clone());
+        let sed = Sed::build(list.clone(), Flags::default());
         let mut picks = Vec::new();
         for _ in 0..4 {
             let at = sed.pick(&flow()).unwrap();

@@ -1,5 +1,6 @@
 //! A server as a scheduler sees it.
 
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -111,8 +112,15 @@ impl Load {
 pub struct Server {
     /// Which server.
     pub id: ServerId,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port; 0 in a service without one.
+    pub port: u16,
     /// Its share; 0 takes no new connections.
     pub weight: u32,
+    /// The last weight that was not 0, or the weight with which it was added: what mh builds
+    /// its table with, so that a server at weight 0 keeps its places.
+    pub last_weight: u32,
     /// Its connections.
     pub load: Arc<Load>,
 }
@@ -132,8 +140,7 @@ pub struct Servers(Arc<[Server]>);
 impl Servers {
     /// The greatest common divisor of the weights above 0; 1 when there is none.
     pub fn gcd(&self) -> u32 {
-        let gcd = self.iter().map(|server| server.weight).fold(0, gcd);
-        if gcd == 0 { 1 } else { gcd }
+        gcd_of(self.iter().map(|server| server.weight))
     }
 
     /// The largest weight; 0 when there is no server.
@@ -177,6 +184,11 @@ impl Servers {
     }
 }
 
+/// The greatest common divisor of the numbers above 0; 1 when there is none.
+pub(crate) fn gcd_of(numbers: impl Iterator<Item = u32>) -> u32 {
+    numbers.fold(0, gcd).max(1)
+}
+
 fn gcd(mut a: u32, mut b: u32) -> u32 {
     while b != 0 {
         (a, b) = (b, a % b);
@@ -201,12 +213,16 @@ impl FromIterator<Server> for Servers {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
 
     /// Servers 1, 2, 3 ... with these weights, in list order.
     pub(crate) fn servers(weights: &[u32]) -> Servers {
         let server = |(at, weight): (usize, &u32)| Server {
             id: ServerId(at as u32 + 1),
+            address: Ipv4Addr::from_bits(0x0a00_0101 + at as u32).into(),
+            port: 80,
             weight: *weight,
+            last_weight: *weight,
             load: Arc::default(),
         };
         weights.iter().enumerate().map(server).collect()
@@ -233,10 +249,10 @@ pub(crate) mod tests {
         // A connection that opens inactive, becomes active, inactive again, and ends.
         type Step = fn(&Load);
         let steps: [Step; 4] = [
-            |load| drop(load.open(false)),
+            |load| _ = load.open(false),
             |load| load.turn(true),
             |load| load.turn(false),
-            |load| drop(load.close(false)),
+            |load| _ = load.close(false),
         ];
         let load = Load::default();
         (load.open(true), load.open(false));

@@ -4,7 +4,7 @@
 //! smallest for its weight; of equals the first in the list. Compared by cross-multiplication in
 //! 64 bits, not by division.
 
-use crate::{Flow, Schedule, Servers};
+use crate::{Flags, Flow, Schedule, Servers};
 
 /// See the module.
 #[derive(Debug)]
@@ -13,12 +13,12 @@ pub struct Wlc {
 }
 
 impl Schedule for Wlc {
-    fn build(servers: Servers) -> Self {
+    fn build(servers: Servers, _flags: Flags) -> Self {
         Self { servers }
     }
 
-    fn rebuild(&self, servers: Servers) -> Self {
-        Self::build(servers)
+    fn rebuild(&self, servers: Servers, flags: Flags) -> Self {
+        Self::build(servers, flags)
     }
 
     #[inline]
@@ -36,7 +36,7 @@ mod tests {
     #[test]
     fn least_for_the_weight_and_first_of_equals() {
         let list = servers(&[1, 3, 3, 0]);
-        let wlc = Wlc::build(list.clone());
+        let wlc = Wlc::build(list.clone(), Flags::default());
         assert_eq!(wlc.pick(&flow()), Some(0), "all idle: the first");
         list[0].load.open(true);
         assert_eq!(wlc.pick(&flow()), Some(1));
@@ -59,6 +59,6 @@ mod tests {
             list[0].load.open(true);
             list[1].load.open(true);
         }
-        assert_eq!(Wlc::build(list).pick(&flow()), Some(0));
+        assert_eq!(Wlc::build(list, Flags::default()).pick(&flow()), Some(0));
     }
 }

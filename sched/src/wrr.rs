@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::{Flow, Schedule, Servers};
+use crate::{Flags, Flow, Schedule, Servers};
 
 /// See the module.
 #[derive(Debug)]
@@ -94,11 +94,11 @@ impl Wrr {
 }
 
 impl Schedule for Wrr {
-    fn build(servers: Servers) -> Self {
+    fn build(servers: Servers, _flags: Flags) -> Self {
         Self::with_weight(servers, |_, top| top)
     }
 
-    fn rebuild(&self, servers: Servers) -> Self {
+    fn rebuild(&self, servers: Servers, _flags: Flags) -> Self {
         // Relaxed: the cursor stands for itself.
         let old = Cursor::unpack(self.cursor.load(Ordering::Relaxed)).weight;
         Self::with_weight(servers, |step, top| match old {
@@ -140,19 +140,23 @@ mod tests {
     #[test]
     fn shares_follow_the_weights() {
         assert_eq!(
-            picks(&Wrr::build(servers(&[4, 3, 2])), 9),
+            picks(&Wrr::build(servers(&[4, 3, 2]), Flags::default()), 9),
             [0, 0, 1, 0, 1, 2, 0, 1, 2],
             "weights 4, 3, 2, 1 in turn"
         );
-        assert_eq!(picks(&Wrr::build(servers(&[20, 10])), 3), [0, 0, 1], "by steps of the gcd");
-        assert_eq!(Wrr::build(servers(&[0, 0])).pick(&flow()), None);
-        assert_eq!(Wrr::build(servers(&[])).pick(&flow()), None);
+        assert_eq!(
+            picks(&Wrr::build(servers(&[20, 10]), Flags::default()), 3),
+            [0, 0, 1],
+            "by steps of the gcd"
+        );
+        assert_eq!(Wrr::build(servers(&[0, 0]), Flags::default()).pick(&flow()), None);
+        assert_eq!(Wrr::build(servers(&[]), Flags::default()).pick(&flow()), None);
     }
 
     #[test]
     fn jumps_over_rounds_in_which_nobody_has_the_weight() {
         let list = servers(&[65_535, 7]);
-        let wrr = Wrr::build(list.clone());
+        let wrr = Wrr::build(list.clone(), Flags::default());
         list[0].load.set_overloaded(true);
         assert_eq!(picks(&wrr, 2), [1, 1]);
         list[1].load.set_overloaded(true);
@@ -162,7 +166,7 @@ mod tests {
     #[test]
     fn a_walk_that_finds_nobody_says_where_the_next_begins() {
         let list = servers(&[3, 2, 1]);
-        let wrr = Wrr::build(list.clone());
+        let wrr = Wrr::build(list.clone(), Flags::default());
         let all = |overloaded| list.iter().for_each(|s| s.load.set_overloaded(overloaded));
         assert_eq!(picks(&wrr, 2), [0, 0], "with 3, then with 2");
         all(true);
@@ -201,7 +205,7 @@ mod tests {
             overloaded in proptest::collection::vec(0usize..8, 0..40),
         ) {
             let list = servers(&weights);
-            let wrr = Wrr::build(list.clone());
+            let wrr = Wrr::build(list.clone(), Flags::default());
             let (mut next, mut weight) = (0, (list.max_weight() + 1).saturating_sub(list.gcd()));
             for at in overloaded {
                 if let Some(server) = list.get(at) {

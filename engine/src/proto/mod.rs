@@ -100,6 +100,17 @@ pub fn opens(number: u8, event: Event) -> bool {
     }
 }
 
+/// Whether a packet with `event` asks for a new connection, which ends one that is over. More
+/// than what [`opens`] one: a SYN with RST does not (ip_vs_core.c, is_new_conn).
+#[inline]
+pub fn asks_for_new(number: u8, event: Event) -> bool {
+    match number {
+        protocol::TCP => event == tcp::SYN || event == tcp::RST_SYN,
+        protocol::SCTP => event == sctp::INIT_CHUNK,
+        _ => false,
+    }
+}
+
 /// Whether a packet that asks for a new connection may take the place of one in `state`
 /// (ip_vs_core.c, is_new_conn_expected, with conn_reuse_mode at its default of 1).
 #[inline]

@@ -2,7 +2,7 @@
 //!
 //! The machine watches packets that others exchange, so it follows flags and never refuses a
 //! packet. Of several flags the first of RST, SYN, FIN, ACK decides; a packet with none of them
-//! closes.
+//! closes. A SYN beside a RST moves no state, but it still ends a connection that is over.
 
 use super::{Event, View};
 
@@ -59,12 +59,15 @@ pub const FIN: Event = Event(2);
 pub const ACK: Event = Event(3);
 /// None of the four.
 pub const BARE: Event = Event(4);
+/// RST and SYN set.
+pub const RST_SYN: Event = Event(5);
 
 /// The event of the flags byte of a TCP header (RFC 9293).
 #[inline]
 pub fn event(flags: u8) -> Event {
-    const FLAGS: [(u8, Event); 4] = [(0x04, RST), (0x02, SYN), (0x01, FIN), (0x10, ACK)];
-    FLAGS.iter().find(|(bit, _)| flags & bit != 0).map_or(BARE, |(_, event)| *event)
+    const FLAGS: [(u8, Event); 5] =
+        [(0x06, RST_SYN), (0x04, RST), (0x02, SYN), (0x01, FIN), (0x10, ACK)];
+    FLAGS.iter().find(|(bits, _)| flags & bits == *bits).map_or(BARE, |(_, event)| *event)
 }
 
 /// Whether the state counts as active.
@@ -122,6 +125,7 @@ pub fn next(view: View, state: u8, event: Event) -> u8 {
         View::Output => &OUTPUT,
         View::InputOnly => &INPUT_ONLY,
     };
+    let event = if event == RST_SYN { RST } else { event };
     let row = &table[usize::from(event.0).min(4)];
     row.get(usize::from(state)).copied().unwrap_or(NO)
 }
@@ -138,7 +142,8 @@ mod tests {
     #[test]
     fn the_first_flag_in_order_decides() {
         assert_eq!(event(0x02 | 0x10), SYN);
-        assert_eq!(event(0x02 | 0x04), RST);
+        assert_eq!(event(0x04 | 0x10), RST);
+        assert_eq!(event(0x02 | 0x04), RST_SYN);
         assert_eq!(event(0x01 | 0x10), FIN);
         assert_eq!(event(0x08 | 0x20), BARE);
     }

@@ -4,7 +4,9 @@
 //! would discard is dropped.
 
 use uvs_forward::Offsets;
-use uvs_forward::wire::{Ethernet, Ipv4, Malformed, Sctp, Tcp, Udp, ethertype, protocol};
+use uvs_forward::wire::{
+    self, Ethernet, Ipv4, Malformed, Sctp, Tcp, Udp, ethernet, ipv4, protocol,
+};
 
 use crate::batch::{Batch, Slot, Verdict};
 use crate::counters::{DropReason, HostReason};
@@ -49,15 +51,16 @@ fn parse_one(slot: &mut Slot, fib: &Fib) -> Result<(), Verdict> {
     }
     (slot.source_port, slot.destination_port, slot.event) = match slot.protocol {
         protocol::TCP => {
-            let header = Tcp::new_unchecked(header_at::<{ tcp::HEADER_LEN }>(frame, at.l4)?);
+            let header = Tcp::new_unchecked(header_at::<{ wire::tcp::HEADER_LEN }>(frame, at.l4)?);
             (header.src_port(), header.dst_port(), tcp::event(header.flags()))
         }
         protocol::UDP => {
-            let header = Udp::new_unchecked(header_at::<{ udp::HEADER_LEN }>(frame, at.l4)?);
+            let header = Udp::new_unchecked(header_at::<{ wire::udp::HEADER_LEN }>(frame, at.l4)?);
             (header.src_port(), header.dst_port(), slot.event)
         }
         protocol::SCTP => {
-            let header = Sctp::new_unchecked(header_at::<{ sctp::HEADER_LEN }>(frame, at.l4)?);
+            let header =
+                Sctp::new_unchecked(header_at::<{ wire::sctp::HEADER_LEN }>(frame, at.l4)?);
             (header.src_port(), header.dst_port(), sctp::event(header.first_chunk_type()))
         }
         protocol::ICMP => return Err(Verdict::Host(HostReason::Icmp)),

@@ -4,7 +4,6 @@
 //! scheduler's pick depends on loads that the frame before may just have changed.
 
 use uvs_forward::Method;
-use uvs_forward::wire::protocol;
 use uvs_sched::{Flow, ServerId};
 
 use crate::batch::{Answer, Slot, Verdict};
@@ -19,12 +18,9 @@ const NEW_TIMEOUT: Ticks = Ticks::from_secs(3);
 
 /// Opens a connection for a client's frame that has none, or one that may be replaced.
 pub fn schedule(slot: &mut Slot, snapshot: &Snapshot, owner: &mut Owner, now: Ticks) {
-    let opens = proto::opens(slot.protocol, slot.event);
     if let Some(conn) = &slot.conn
-        && opens
-        // Every datagram may open, and none ends a connection.
-        && slot.protocol != protocol::UDP
         && slot.direction == Direction::In
+        && proto::asks_for_new(slot.protocol, slot.event)
     {
         slot.conn = keep_or_close(conn, snapshot, owner);
     }
@@ -41,7 +37,7 @@ pub fn schedule(slot: &mut Slot, snapshot: &Snapshot, owner: &mut Owner, now: Ti
         }
         return;
     }
-    if !opens || slot.direction == Direction::Out {
+    if slot.direction == Direction::Out || !proto::opens(slot.protocol, slot.event) {
         slot.verdict = Verdict::Host(HostReason::NoConn);
         return;
     }

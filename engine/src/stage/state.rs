@@ -17,7 +17,7 @@ pub fn advance(slot: &mut Slot, snapshot: &Snapshot, owner: &mut Owner, now: Tic
     }
     slot.conn = None;
     super::schedule::schedule(slot, snapshot, owner, now);
-    if !apply(slot, snapshot, owner, now) {
+    if slot.verdict == Verdict::Next && !apply(slot, snapshot, owner, now) {
         slot.verdict = Verdict::Host(HostReason::NoConn);
     }
 }

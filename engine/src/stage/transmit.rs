@@ -132,13 +132,7 @@ impl<P: Port, H: Host> Outlet<P, H> {
         }
     }
 
-    fn build(
-        &mut self,
-        slot: &Slot,
-        answer: Answer,
-        fib: &Fib,
-        out: &mut [u8],
-    ) -> Option<usize> {
+    fn build(&mut self, slot: &Slot, answer: Answer, fib: &Fib, out: &mut [u8]) -> Option<usize> {
         // To a client the virtual service answers, to a server the director.
         let src = match slot.direction {
             Direction::In => slot.destination,

@@ -36,7 +36,7 @@ mod wheel;
 
 #[cfg(all(test, loom))]
 mod loom;
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, miri))))]
 mod model;
 #[cfg(all(test, not(loom)))]
 mod tests;

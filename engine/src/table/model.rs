@@ -184,7 +184,7 @@ impl Model {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 2 } else { 400 },
+        cases: 400,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
@@ -192,7 +192,7 @@ proptest! {
     #[test]
     fn the_table_and_a_map_agree(
         capacity in prop_oneof![1..30u64, 40..2000u64],
-        steps in prop::collection::vec(step(), 1..if cfg!(miri) { 40 } else { 300 }),
+        steps in prop::collection::vec(step(), 1..300),
     ) {
         let mut model = Model::new(capacity);
         for step in steps {

@@ -220,6 +220,7 @@ fn a_shorter_timeout_counts_at_once_from_any_worker() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too large for Miri")]
 fn an_entry_that_another_worker_emptied_goes_back_to_its_owner() {
     let (table, mut first, mut second) = two(64);
     let mut gone = Gone::default();

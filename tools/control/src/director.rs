@@ -12,7 +12,7 @@ use uvs_engine::counters::Traffic;
 use uvs_engine::fib::Fib;
 use uvs_engine::proto::Timeouts;
 use uvs_engine::snapshot::{Dest, Endpoint, Published, Service, Snapshot};
-use uvs_sched::{Load, Name, Scheduler, Server, ServerId, Servers};
+use uvs_sched::{Flags, Load, Name, Scheduler, Server, ServerId, Servers};
 use uvs_uvsadm::api::{
     ApiError, Change, DestConfig, ErrorCode, Method, Protocol, ServiceConfig, ServiceKey,
 };
@@ -23,6 +23,8 @@ struct DestEntry {
     id: ServerId,
     config: DestConfig,
     masqueraded: bool,
+    /// The last weight that was not 0, or the one with which it was added.
+    last_weight: u32,
     load: Arc<Load>,
     traffic: Arc<Traffic>,
 }
@@ -31,6 +33,8 @@ struct DestEntry {
 #[derive(Clone, Debug)]
 struct ServiceEntry {
     scheduler: Name,
+    /// As `-b` gave them, and as the scheduler takes them.
+    flags: Vec<String>,
     traffic: Arc<Traffic>,
     dests: Vec<DestEntry>,
     /// As the workers have it; `None` once something changed.
@@ -250,6 +254,7 @@ impl Desired {
         }
         let entry = ServiceEntry {
             scheduler: scheduler(config)?,
+            flags: config.flags.clone(),
             traffic: Arc::new(Traffic::new(workers)),
             dests: Vec::new(),
             built: None,
@@ -262,6 +267,13 @@ impl Desired {
     fn edit_service(&mut self, config: &ServiceConfig) -> Result<(), Refused> {
         let entry = self.service(&config.key)?;
         let scheduler = scheduler(config)?;
+        if scheduler.most_servers().is_some_and(|most| entry.dests.len() > most) {
+            return Err(ErrorCode::Invalid.into());
+        }
+        if entry.flags != config.flags {
+            entry.flags.clone_from(&config.flags);
+            entry.change();
+        }
         if entry.scheduler != scheduler {
             entry.scheduler = scheduler;
             entry.change();
@@ -292,17 +304,22 @@ impl Desired {
         if entry.find(config.address, config.port).is_some() {
             return Err(ErrorCode::Exists.into());
         }
+        if entry.scheduler.most_servers().is_some_and(|most| entry.dests.len() >= most) {
+            return Err(ErrorCode::Invalid.into());
+        }
         let mut dest = match self.revive(key, &config) {
             Some(dest) => dest,
             None => DestEntry {
                 id: self.new_id(),
                 config,
                 masqueraded: false,
+                last_weight: 0,
                 load: Arc::default(),
                 traffic: Arc::new(Traffic::new(workers)),
             },
         };
         dest.set(config);
+        dest.last_weight = config.weight;
         let entry = self.service(key)?;
         entry.dests.insert(0, dest);
         entry.change();
@@ -367,7 +384,7 @@ impl ServiceEntry {
     }
 
     fn config(&self, key: ServiceKey) -> ServiceConfig {
-        ServiceConfig { key, scheduler: self.scheduler.to_string(), flags: Vec::new() }
+        ServiceConfig { key, scheduler: self.scheduler.to_string(), flags: self.flags.clone() }
     }
 
     fn find(&self, address: Ipv4Addr, port: u16) -> Option<usize> {
@@ -376,12 +393,13 @@ impl ServiceEntry {
 
     /// As the workers get it; the same as before when nothing changed.
     fn build(&mut self, key: &ServiceKey) -> &Arc<Service> {
-        let Self { scheduler, traffic, dests, built, before } = self;
+        let Self { scheduler, flags, traffic, dests, built, before } = self;
         built.get_or_insert_with(|| {
             let list: Servers = dests.iter().map(DestEntry::server).collect();
+            let flags = scheduler_flags(flags);
             let scheduler = match before.take() {
-                Some(before) => before.scheduler.rebuild(list),
-                None => Scheduler::build(*scheduler, list),
+                Some(before) => before.scheduler.rebuild(list, flags),
+                None => Scheduler::build(*scheduler, list, flags),
             };
             let dest = |dest: &DestEntry| Arc::new(dest.build(key, true, traffic));
             let servers = dests.iter().map(dest).collect();
@@ -424,7 +442,14 @@ impl DestEntry {
     }
 
     fn server(&self) -> Server {
-        Server { id: self.id, weight: self.config.weight, load: self.load.clone() }
+        Server {
+            id: self.id,
+            address: self.config.address.into(),
+            port: self.config.port,
+            weight: self.config.weight,
+            last_weight: self.last_weight,
+            load: self.load.clone(),
+        }
     }
 
     /// Takes over what is asked for. A raised or lifted upper threshold ends an overload
@@ -436,6 +461,9 @@ impl DestEntry {
         }
         let used = self.load.active() + self.load.inactive() > 0;
         self.masqueraded = config.method == Method::Masq || self.masqueraded && used;
+        if config.weight != 0 {
+            self.last_weight = config.weight;
+        }
         self.config = config;
     }
 
@@ -474,10 +502,16 @@ fn checked(key: &ServiceKey, config: &DestConfig) -> Result<DestConfig, Refused>
 }
 
 fn scheduler(config: &ServiceConfig) -> Result<Name, Refused> {
-    if let Some(flag) = config.flags.first() {
-        return Err(not_supported(&format!("the scheduler flag {flag}, which uvs")));
-    }
     config.scheduler.parse().map_err(|_| ErrorCode::NoSuchScheduler.into())
+}
+
+/// The flags by their names or their numbers; flag-3 means nothing to any scheduler.
+fn scheduler_flags(names: &[String]) -> Flags {
+    let has = |known: [&str; 3]| names.iter().any(|name| known.contains(&name.as_str()));
+    Flags {
+        port: has(["sh-port", "mh-port", "flag-2"]),
+        fallback: has(["sh-fallback", "mh-fallback", "flag-1"]),
+    }
 }
 
 fn not_supported(what: &str) -> Refused {

@@ -42,7 +42,12 @@ fn names(tally: &Tally) -> Vec<&str> {
 
 /// The conversations' numbers by whether they are with `server`: round robin gives each server
 /// every third, in an order that the first answers tell.
-fn with_server(lab: &Lab, engine: &Director, conversations: &Conversations, n: usize) -> Vec<usize> {
+fn with_server(
+    lab: &Lab,
+    engine: &Director,
+    conversations: &Conversations,
+    n: usize,
+) -> Vec<usize> {
     let servers = connections(engine);
     let rip = lab.network.rip(n).to_string();
     let clients = conversations.clients();
@@ -183,7 +188,8 @@ fn stats(engine: &Director) -> BTreeMap<String, u64> {
     let services = engine.client().services().unwrap();
     let dests = services.iter().flat_map(|service| {
         let key = service.config.key;
-        let name = move |dest: &uvs_uvsadm::api::Dest| format!("{key:?} {:?}", dest.config.endpoint());
+        let name =
+            move |dest: &uvs_uvsadm::api::Dest| format!("{key:?} {:?}", dest.config.endpoint());
         service.dests.iter().map(move |dest| (name(dest), dest.stats.conns))
     });
     dests.collect()
@@ -201,8 +207,8 @@ fn sighup_with_a_wrong_file_applies_nothing_and_says_where() {
     // Each begins with changes that would be right.
     let right = format!("-A -t {vip}:8081 -s rr\n");
     let wrong = [
-        (format!("-a -t {vip}:8081 -r 10.77.1.1:80 -w many\n"), "line 2, column 46"),
-        (format!("-a -t {vip}:8081 -r nowhere:80\n"), "line 2, column 23"),
+        (format!("-a -t {vip}:8081 -r 10.77.1.1:80 -w many\n"), "line 2, column 41"),
+        (format!("-a -t {vip}:8081 -r nowhere:80\n"), "line 2, column 25"),
         (format!("-a -t {vip}:9999 -r 10.77.1.1:80\n"), "line 2: Service not defined"),
         (right.clone(), "line 2: Service already exists"),
     ];

@@ -17,7 +17,11 @@ fn none_is_lost(arms: Arms, method: Method, ports: &[&str]) {
         let engine = lab.engine(port);
         let http = lab.load().curl(lab.network.service(HTTP_PORT), REQUESTS).unwrap();
         assert_spread_evenly(&http, 3);
-        let job = UdpJob { datagrams: DATAGRAMS, flows: FLOWS, ..UdpJob::to(lab.network.service(ECHO_PORT)) };
+        let job = UdpJob {
+            datagrams: DATAGRAMS,
+            flows: FLOWS,
+            ..UdpJob::to(lab.network.service(ECHO_PORT))
+        };
         let udp = lab.load().udp(&job).unwrap();
         assert_spread_evenly(&udp, 3);
 

@@ -106,7 +106,6 @@ fn refuse_unsupported(line: &Line) -> Result<(), ParseError> {
         Opt::Netmask,
         Opt::Ops,
         Opt::Pe,
-        Opt::SchedFlags,
         Opt::Daemon,
         Opt::PersistentConn,
         Opt::TunInfo,
@@ -131,6 +130,23 @@ fn refuse_unsupported(line: &Line) -> Result<(), ParseError> {
     Ok(())
 }
 
+/// A scheduler's flags as ipvsadm prints them: each once, in the order of their bits, by the
+/// names that they have with this scheduler.
+fn flags(scheduler: &str, given: &[String]) -> Vec<String> {
+    const KNOWN: [[&str; 3]; 3] = [
+        ["flag-1", "sh-fallback", "mh-fallback"],
+        ["flag-2", "sh-port", "mh-port"],
+        ["flag-3", "flag-3", "flag-3"],
+    ];
+    let column = match scheduler {
+        "sh" => 1,
+        "mh" => 2,
+        _ => 0,
+    };
+    let set = |names: &&[&str; 3]| given.iter().any(|flag| names.contains(&flag.as_str()));
+    KNOWN.iter().filter(set).map(|names| names[column].to_owned()).collect()
+}
+
 fn unsupported(line: &Line, option: Opt, what: impl std::fmt::Display) -> ParseError {
     ParseError::unsupported(what).at(line.arg(option))
 }
@@ -149,7 +165,7 @@ fn needed_key(line: &Line) -> Result<ServiceKey, ParseError> {
 }
 
 fn service(line: &Line) -> Result<ServiceConfig, ParseError> {
-    let (scheduler, flags) = (line.scheduler.clone(), line.flags.clone());
+    let (scheduler, flags) = (line.scheduler.clone(), flags(&line.scheduler, &line.flags));
     Ok(ServiceConfig { key: needed_key(line)?, scheduler, flags })
 }
 

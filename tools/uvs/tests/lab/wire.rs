@@ -70,7 +70,8 @@ impl Wire {
         let header = unsafe { libc::CMSG_FIRSTHDR(&message).as_ref() }?;
         assert_eq!((header.cmsg_level, header.cmsg_type), (libc::SOL_PACKET, libc::PACKET_AUXDATA));
         // SAFETY: of this type there is one tpacket_auxdata behind the header.
-        let told = unsafe { libc::CMSG_DATA(header).cast::<libc::tpacket_auxdata>().read_unaligned() };
+        let told =
+            unsafe { libc::CMSG_DATA(header).cast::<libc::tpacket_auxdata>().read_unaligned() };
         if told.tp_status & libc::TP_STATUS_VLAN_VALID != 0 {
             let tag = [told.tp_vlan_tpid.to_be_bytes(), told.tp_vlan_tci.to_be_bytes()].concat();
             frame.splice(TAG_AT..TAG_AT, tag);
@@ -103,7 +104,10 @@ impl Interface {
 unsafe impl SocketAddrArg for Interface {
     unsafe fn with_sockaddr<R>(
         &self,
-        f: impl FnOnce(*const rustix::net::addr::SocketAddrOpaque, rustix::net::addr::SocketAddrLen) -> R,
+        f: impl FnOnce(
+            *const rustix::net::addr::SocketAddrOpaque,
+            rustix::net::addr::SocketAddrLen,
+        ) -> R,
     ) -> R {
         f((&raw const self.0).cast(), size_of::<libc::sockaddr_ll>() as _)
     }

@@ -1,0 +1,177 @@
+//! Services and servers by hand: what the control plane would build.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use uvs_engine::counters::Traffic;
+use uvs_engine::fib::{Fib, Route, Target};
+use uvs_engine::link::Link;
+use uvs_engine::proto::Timeouts;
+use uvs_engine::snapshot::{Dest, Endpoint, Service, Snapshot};
+use uvs_forward::Method;
+use uvs_sched::{Flags, Load, Name, Scheduler, Server, ServerId};
+
+use super::{CLIENT_SIDE, SERVER_SIDE};
+
+/// The director's Ethernet addresses, by link.
+pub const DIRECTOR_MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 0xc1], [2, 0, 0, 0, 0, 0xe1]];
+/// The Ethernet address behind which all clients are.
+pub const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xc0];
+/// The router towards the clients.
+pub const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 1);
+/// The director's own address on the servers' side.
+pub const DIRECTOR: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 254);
+
+/// Counters have a cell for each of this many workers.
+const WORKERS: usize = 4;
+
+/// Everything that a snapshot is made of. Change it and publish again.
+#[derive(Clone)]
+pub struct Config {
+    pub virtuals: Vec<Virtual>,
+    /// Servers whose Ethernet address is not known, by number.
+    pub unresolved: Vec<u8>,
+    /// Largest IP packet of the clients' and the servers' link.
+    pub mtus: [u16; 2],
+}
+
+/// A virtual service.
+#[derive(Clone)]
+pub struct Virtual {
+    pub endpoint: Endpoint,
+    pub scheduler: Name,
+    pub reals: Vec<Real>,
+    pub traffic: Arc<Traffic>,
+}
+
+/// A real server of a service: number n is 10.0.1.n.
+#[derive(Clone)]
+pub struct Real {
+    pub number: u8,
+    pub port: u16,
+    pub method: Method,
+    pub weight: u32,
+    pub upper: u32,
+    pub lower: u32,
+    /// False: removed from its service.
+    pub available: bool,
+    pub load: Arc<Load>,
+    pub traffic: Arc<Traffic>,
+}
+
+impl Real {
+    pub fn new(number: u8, method: Method) -> Self {
+        Self {
+            number,
+            port: if method == Method::Masq { 8080 } else { 80 },
+            method,
+            weight: 1,
+            upper: 0,
+            lower: 0,
+            available: true,
+            load: Arc::default(),
+            traffic: Arc::new(Traffic::new(WORKERS)),
+        }
+    }
+
+    pub fn address(&self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 0, 1, self.number)
+    }
+}
+
+/// The Ethernet address of a real server.
+pub fn server_mac(number: u8) -> [u8; 6] {
+    [2, 0, 0, 0, 1, number]
+}
+
+impl Virtual {
+    /// 10.0.0.`last`:80, round robin.
+    pub fn new(protocol: u8, last: u8, reals: Vec<Real>) -> Self {
+        let endpoint = Endpoint { protocol, address: Ipv4Addr::new(10, 0, 0, last), port: 80 };
+        Self { endpoint, scheduler: Name::Rr, reals, traffic: Arc::new(Traffic::new(WORKERS)) }
+    }
+}
+
+impl Config {
+    pub fn new(virtuals: Vec<Virtual>) -> Self {
+        Self { virtuals, unresolved: Vec::new(), mtus: [1500; 2] }
+    }
+
+    /// One service over one server.
+    pub fn one(protocol: u8, method: Method) -> Self {
+        Self::new(vec![Virtual::new(protocol, 1, vec![Real::new(1, method)])])
+    }
+
+    /// The first service's first server.
+    pub fn first(&mut self) -> &mut Real {
+        &mut self.virtuals[0].reals[0]
+    }
+
+    /// All servers with their numbers in the snapshot.
+    pub fn reals(&self) -> impl Iterator<Item = (u32, &Real)> {
+        (0..).zip(self.virtuals.iter().flat_map(|service| &service.reals))
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        let mut dests = Vec::new();
+        let services = self.virtuals.iter().map(|v| service(v, &mut dests)).collect();
+        Snapshot::new(services, dests, Arc::new(self.fib()), Timeouts::default())
+    }
+
+    fn fib(&self) -> Fib {
+        let link = |name: &str, at: usize, address| Link {
+            name: name.into(),
+            ifindex: 1 + at as u32,
+            mac: DIRECTOR_MACS[at],
+            mtu: self.mtus[at],
+            addresses: vec![address],
+        };
+        let links =
+            vec![link("c1", 0, Ipv4Addr::new(192, 168, 1, 254)), link("r1", 1, DIRECTOR)];
+        let route = |network: [u8; 4], prefix, target| Route {
+            network: network.into(),
+            prefix,
+            target,
+        };
+        let routes = [
+            route([192, 168, 1, 0], 24, Target::Link(CLIENT_SIDE)),
+            route([172, 16, 0, 0], 12, Target::Gateway(CLIENT_SIDE, ROUTER)),
+            route([10, 0, 1, 0], 24, Target::Link(SERVER_SIDE)),
+            route(DIRECTOR.octets(), 32, Target::Local),
+        ];
+        let known = (1..=250).filter(|number| !self.unresolved.contains(number));
+        let servers = known.map(|n| (SERVER_SIDE, Ipv4Addr::new(10, 0, 1, n), server_mac(n)));
+        Fib::new(links, &routes, servers.chain([(CLIENT_SIDE, ROUTER, ROUTER_MAC)]))
+    }
+}
+
+fn service(virt: &Virtual, dests: &mut Vec<Option<Arc<Dest>>>) -> Arc<Service> {
+    let (mut servers, mut list) = (Vec::new(), Vec::new());
+    for real in &virt.reals {
+        let id = ServerId(dests.len() as u32);
+        let dest = Arc::new(Dest {
+            id,
+            protocol: virt.endpoint.protocol,
+            address: real.address(),
+            port: real.port,
+            method: real.method,
+            masqueraded: real.method == Method::Masq,
+            upper_threshold: real.upper,
+            lower_threshold: real.lower,
+            available: real.available,
+            load: real.load.clone(),
+            traffic: real.traffic.clone(),
+            service_traffic: virt.traffic.clone(),
+        });
+        if real.available {
+            let (address, port) = (real.address().into(), real.port);
+            let (weight, load) = (real.weight, real.load.clone());
+            list.push(Server { id, address, port, weight, last_weight: weight, load });
+            servers.push(dest.clone());
+        }
+        dests.push(Some(dest));
+    }
+    let scheduler = Scheduler::build(virt.scheduler, list.into_iter().collect(), Flags::default());
+    let traffic = virt.traffic.clone();
+    Arc::new(Service { endpoint: virt.endpoint, scheduler, servers, traffic })
+}
