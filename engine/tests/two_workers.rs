@@ -21,10 +21,7 @@ const ACK: u8 = tcp_flag::ACK;
 fn config() -> Config {
     let nat = vec![Real::new(1, Method::Masq), Real::new(2, Method::Masq)];
     let direct = vec![Real::new(3, Method::Route)];
-    Config::new(vec![
-        Virtual::new(protocol::TCP, 1, nat),
-        Virtual::new(protocol::TCP, 2, direct),
-    ])
+    Config::new(vec![Virtual::new(protocol::TCP, 1, nat), Virtual::new(protocol::TCP, 2, direct)])
 }
 
 #[test]
@@ -190,10 +187,13 @@ fn two_threads_count_what_the_table_holds() {
         for step in 0..100u32 {
             let (n, flags) = (step as u16 % FLOWS, flags[((step * 5 + round) % 7) as usize]);
             lab.put(0, &request(protocol::TCP, flags, n, 1));
-            lab.put(1, &match step % 3 {
-                0 => request(protocol::TCP, flags, n, 1),
-                server => reply(protocol::TCP, flags, n, server as u8),
-            });
+            lab.put(
+                1,
+                &match step % 3 {
+                    0 => request(protocol::TCP, flags, n, 1),
+                    server => reply(protocol::TCP, flags, n, server as u8),
+                },
+            );
         }
         in_threads(&mut lab);
         lab.sent(0);

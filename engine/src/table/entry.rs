@@ -460,6 +460,17 @@ mod tests {
     }
 
     #[test]
+    fn a_key_matches_its_own_kind_only() {
+        let entry = Entry::default();
+        entry.fill(&NewConn { flags: flag::TEMPLATE, ..NEW }, 0, Ticks(0));
+        let words = entry.read().unwrap();
+        let template = InKey { template: true, ..NEW.in_key() };
+        assert!(template.matches(&words) && !NEW.in_key().matches(&words));
+        assert!(!InKey { proto: 17, ..template }.matches(&words));
+        assert!(!words.conn(0).out_key().matches(&words), "a reply finds no template");
+    }
+
+    #[test]
     fn a_transition_keeps_what_the_table_owns_and_sets_the_time() {
         let entry = Entry::default();
         entry.fill(&NewConn { flags: flag::TEMPLATE, ..NEW }, 0, Ticks(0));

@@ -126,13 +126,9 @@ impl Config {
             mtu: self.mtus[at],
             addresses: vec![address],
         };
-        let links =
-            vec![link("c1", 0, Ipv4Addr::new(192, 168, 1, 254)), link("r1", 1, DIRECTOR)];
-        let route = |network: [u8; 4], prefix, target| Route {
-            network: network.into(),
-            prefix,
-            target,
-        };
+        let links = vec![link("c1", 0, Ipv4Addr::new(192, 168, 1, 254)), link("r1", 1, DIRECTOR)];
+        let route =
+            |network: [u8; 4], prefix, target| Route { network: network.into(), prefix, target };
         let routes = [
             route([192, 168, 1, 0], 24, Target::Link(CLIENT_SIDE)),
             route([172, 16, 0, 0], 12, Target::Gateway(CLIENT_SIDE, ROUTER)),
