@@ -243,6 +243,27 @@ proptest! {
     }
 }
 
+/// As on a worker that has not seen the newest snapshot yet, while another opened the connection.
+#[test]
+fn a_connection_to_a_server_of_a_newer_snapshot_is_left_alone() {
+    for (method, out) in [(Method::Route, false), (Method::Masq, true)] {
+        let mut lab = support::Lab::new(Config::one(6, method));
+        lab.give(&support::syn(0));
+        let before = lab.conn();
+        let config = Config::new(Vec::new());
+        let (_, mut owners) = Table::new(64, 1, Ticks(0)).unwrap();
+        let mut bench = Bench::new(&[]);
+        bench.port.inject(LinkId(0), &support::syn(0).bytes());
+        receive::receive(&mut bench.port, &mut bench.batch, &bench.counters);
+        let slot = &mut bench.batch.slots[0];
+        slot.conn = Some(before);
+        slot.direction = if out { Direction::Out } else { Direction::In };
+        schedule::schedule(slot, &config.snapshot(), &mut owners[0], Ticks(0));
+        assert_eq!(slot.verdict, Verdict::Drop(DropReason::DestUnavailable));
+        bench.finish();
+    }
+}
+
 #[test]
 fn receive_takes_a_batch_and_no_more() {
     let mut port = MemoryPort::new(100);

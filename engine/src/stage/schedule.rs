@@ -29,10 +29,11 @@ pub fn schedule(slot: &mut Slot, snapshot: &Snapshot, owner: &mut Owner, now: Ti
         slot.conn = super::lookup::find(slot, owner.table());
     }
     if let Some(conn) = &slot.conn {
-        // Before the state stage: what is for a removed server moves neither state nor timer.
-        let available = |dest: &Dest| dest.available;
-        let in_service = snapshot.dest(ServerId(conn.dest)).is_some_and(available);
-        if slot.direction == Direction::In && !in_service {
+        // Before the state stage: what is for a removed server moves neither state nor timer. One
+        // that this snapshot does not know at all is of a newer one, which has another worker.
+        let out = slot.direction == Direction::Out;
+        let dest = snapshot.dest(ServerId(conn.dest));
+        if !dest.is_some_and(|dest| out || dest.available) {
             slot.drop(DropReason::DestUnavailable);
         }
         return;

@@ -105,7 +105,9 @@ impl<'a> Replay<'a> {
             let got = self.packet(&sequence[start..end], client)?;
             if !agree(&expected, &got) {
                 let so_far = &sequence[..end];
-                return Err(Stop::Differs(format!("{so_far}: expected {expected:?}, came {got:?}")));
+                return Err(Stop::Differs(format!(
+                    "{so_far}: expected {expected:?}, came {got:?}"
+                )));
             }
             start = end + 1;
         }

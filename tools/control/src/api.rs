@@ -188,9 +188,7 @@ async fn changes(
     })
 }
 
-async fn reload(
-    State(control): State<Control>,
-) -> Result<Json<Reloaded>, (StatusCode, String)> {
+async fn reload(State(control): State<Control>) -> Result<Json<Reloaded>, (StatusCode, String)> {
     let reloaded = control.reload().map(|changes| Json(Reloaded { changes }));
     reloaded.map_err(|sentence| (StatusCode::CONFLICT, sentence))
 }
@@ -311,7 +309,10 @@ mod tests {
         let first = Socket::open(&path).unwrap();
         let second = Socket::open(&path).unwrap_err();
         assert!(matches!(second, SocketError::InUse(_)), "{second}");
-        std::mem::forget(Socket { path: path.clone(), listener: first.listener.try_clone().unwrap() });
+        std::mem::forget(Socket {
+            path: path.clone(),
+            listener: first.listener.try_clone().unwrap(),
+        });
         drop(first);
         assert!(!path.exists());
 

@@ -127,7 +127,8 @@ impl File {
         let mode = match self.mode {
             None => PortMode::Auto,
             Some(mode) => mode.get_ref().parse().map_err(|_| {
-                let message = format!("`mode` is {:?}; it may be auto, afxdp or raw", mode.get_ref());
+                let message =
+                    format!("`mode` is {:?}; it may be auto, afxdp or raw", mode.get_ref());
                 (mode.span(), message)
             })?,
         };

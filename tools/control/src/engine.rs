@@ -267,11 +267,8 @@ fn crew(
 }
 
 fn check_cores(cores: &[usize]) -> Result<(), StartError> {
-    let mut there: Vec<usize> = core_affinity::get_core_ids()
-        .unwrap_or_default()
-        .into_iter()
-        .map(|core| core.id)
-        .collect();
+    let mut there: Vec<usize> =
+        core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
     there.sort_unstable();
     match cores.iter().find(|core| !there.contains(core)) {
         None => Ok(()),

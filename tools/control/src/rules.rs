@@ -101,7 +101,9 @@ mod tests {
         let error = |text: &str| parse(text, "s.rules").unwrap_err().to_string();
         let twice = format!("{RULES}-A -t 10.0.0.1:80 -s rr\n");
         assert_eq!(error(&twice), "s.rules, line 5: Service already exists");
-        assert!(error("-A -t 10.0.0.1:80 -s rr\n-a -t nonsense\n").starts_with("s.rules, line 2, "));
+        assert!(
+            error("-A -t 10.0.0.1:80 -s rr\n-a -t nonsense\n").starts_with("s.rules, line 2, ")
+        );
         let unknown = error("-A -t 10.0.0.1:80 -s xyz\n");
         assert_eq!(unknown, "s.rules, line 1: Scheduler or persistence engine not found");
     }

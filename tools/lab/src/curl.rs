@@ -38,7 +38,10 @@ pub(crate) fn read(requests: u64, stdout: &str, stderr: &str, elapsed: Duration)
     }
     // A page without a good status, or the other way round, is not a right answer.
     let wrong = bad + u64::abs_diff(good, tally.answered());
-    let complaint = || stderr.lines().next().unwrap_or("a status that is not 200").to_owned();
+    // Between its messages a parallel curl draws its progress meter, silent or not.
+    let mut said = stderr.lines().filter(|line| line.starts_with("curl: "));
+    let first = said.next().unwrap_or("a status that is not 200");
+    let complaint = || first.to_owned();
     (0..wrong).for_each(|_| tally.wrong(complaint));
     let left = requests.saturating_sub(tally.requests);
     (0..left).for_each(|_| tally.lost(complaint));
@@ -54,7 +57,7 @@ mod tests {
     fn each_request_is_counted_by_its_end() {
         let stdout = "server 1\nstatus 200\nserver 2\nserver 1\nstatus 200\nstatus 200\n\
                       <html>\nstatus 503\nstatus 000\n";
-        let stderr = "curl: (7) Failed to connect\n";
+        let stderr = "DL% UL%  Dled  Uled\ncurl: (7) Failed to connect\n";
         let tally = read(6, stdout, stderr, Duration::from_secs(1));
         assert_eq!((tally.answers["server 1"], tally.answers["server 2"]), (2, 1));
         assert_eq!((tally.requests, tally.wrong, tally.lost), (6, 1, 2));

@@ -95,8 +95,8 @@ fn restore(client: &Client, input: impl BufRead) -> Result<(), End> {
     for (number, text) in (1..).zip(input.lines()) {
         let unreadable = |error: io::Error| End { message: error.to_string(), code: 2 };
         let unparsed = |error: uvs_uvsadm::RuleError| End { message: error.to_string(), code: 2 };
-        let Some(command) = parse_line(number, &text.map_err(unreadable)?, &names)
-            .map_err(unparsed)?
+        let Some(command) =
+            parse_line(number, &text.map_err(unreadable)?, &names).map_err(unparsed)?
         else {
             continue;
         };

@@ -170,12 +170,7 @@ fn up(mode: Mode, progress: &Progress) -> Result<Network, Failure> {
     Ok(Network::up(&options, &mut |line| progress.say(mode.name(), line))?)
 }
 
-fn run(
-    network: &Network,
-    mode: Mode,
-    port: PortKind,
-    progress: &Progress,
-) -> Result<Run, Failure> {
+fn run(network: &Network, mode: Mode, port: PortKind, progress: &Progress) -> Result<Run, Failure> {
     let title = format!("{} over {}", mode.name(), port.name());
     progress.say(&title, "starting the engine");
     let director = Director::start(network, &DirectorOptions::of(port.name()))?;

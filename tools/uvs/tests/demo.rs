@@ -4,10 +4,11 @@ mod lab;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lab::{eventually, quiet, said, uvs};
+use rustix::process::{Pid, kill_process};
 use uvs_lab::{Guard, LabName, Signal, ready};
 
 /// One at a time: each looks whether anything of a demo's lab stays.
@@ -152,9 +153,8 @@ fn a_demo_whose_engine_is_killed_fails_and_takes_everything_down() {
     let Some(_turn) = turn() else { return };
     let mut demo = Demo::start(&["--mode", "dr", "--port", "raw"]);
     demo.wait_for("downloading");
-    let killed =
-        Command::new("kill").args(["-9", &engine_of(demo.guard.pid()).to_string()]).status();
-    assert!(killed.unwrap().success());
+    let engine = Pid::from_raw(engine_of(demo.guard.pid()) as i32).unwrap();
+    kill_process(engine, Signal::KILL).unwrap();
     let (code, rest) = demo.end();
     assert_eq!(code, Some(1), "{rest}");
     assert!(rest.contains("uvs: "), "it says why: {rest}");

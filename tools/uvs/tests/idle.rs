@@ -48,7 +48,7 @@ fn a_busy_engine_spins() {
     let mut engine = Director::start(&lab.network, &options).unwrap();
     let share = share_of_a_core(&mut engine);
     println!("busy: {:.0} % of a core", share * 100.0);
-    // Others want the core too: half of it is far from the sleeper's share.
-    assert!((0.5..1.2).contains(&share), "{:.0} % of a core", share * 100.0);
+    // Others want the core too; a quarter of it is still far from the sleeper's share.
+    assert!((0.25..1.2).contains(&share), "{:.0} % of a core", share * 100.0);
     engine.stop().unwrap();
 }

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use lab::{Lab, PORTS, assert_nothing_dropped, eventually};
-use uvs_lab::{Arms, Director, ECHO_PORT, HTTP_PORT, Host, HttpJob, Method, Signal};
+use uvs_lab::{Arms, Director, ECHO_PORT, Guard, HTTP_PORT, Host, Method, Signal};
 
 /// Where the director's own echo listens: SSH's port, which uvs does not serve.
 const OWN_PORT: u16 = 22;
@@ -99,6 +99,14 @@ fn serves(lab: &Lab, engine: &Director) {
     assert_nothing_dropped(&engine.counters().unwrap());
 }
 
+/// Requests without end, by a process of its own.
+fn endless_load(lab: &Lab) -> Guard {
+    let target = lab.network.service(HTTP_PORT).to_string();
+    let program = lab::uvs();
+    let arguments = ["lab", "http", "--target", &target, "--requests", "1000000000"];
+    lab.network.spawn_in(Host::Client, program.to_str().unwrap(), &arguments).unwrap()
+}
+
 /// With nobody behind it, the host's own stack refuses what the engine would have taken.
 fn host_answers_for_the_vip(lab: &Lab) {
     lab.inside(Host::Client, || {
@@ -123,15 +131,12 @@ fn a_killed_engine_leaves_nothing(arms: Arms, method: Method) {
         assert_ne!(lab.state(), before, "the comparison sees the engine");
         let socket = engine.socket();
         // In the middle of its work.
-        let target = lab.network.service(HTTP_PORT);
-        let job = HttpJob { requests: u64::MAX, seconds: 0.2, ..HttpJob::to(target) };
-        std::thread::scope(|scope| {
-            let load = scope.spawn(|| lab.load().http(&job).unwrap());
-            std::thread::sleep(Duration::from_millis(100));
-            engine.process().signal(Signal::KILL).unwrap();
-            assert!(load.join().unwrap().answered() > 0);
-        });
+        let load = endless_load(&lab);
+        let served = engine.client().counters().unwrap().rx;
+        eventually("no load comes", || engine.client().counters().unwrap().rx > served + 500);
+        engine.process().signal(Signal::KILL).unwrap();
         eventually("the engine did not die", || engine.process().ended().is_some());
+        drop(load);
         eventually("something of the engine stayed", || lab.state() == before);
         assert_eq!(lab.namespaces(), namespaces);
         host_answers_for_the_vip(&lab);
