@@ -94,7 +94,8 @@ pub struct Row {
 
 /// The table, as text.
 pub fn table(rows: &[Row]) -> String {
-    let mut text = format!("{:<28}{:>8}{:>9}{:>8}{:>7}\n", "ns a frame", "flows", "median", "least", "bar");
+    let mut text =
+        format!("{:<28}{:>8}{:>9}{:>8}{:>7}\n", "ns a frame", "flows", "median", "least", "bar");
     for Row { name, flows, cost, bar } in rows {
         let verdict = match bar {
             None => String::new(),
@@ -128,7 +129,11 @@ mod tests {
         let ends: Vec<&str> = text.lines().skip(1).map(|line| line[28..].trim()).collect();
         assert_eq!(
             ends,
-            ["1 k     20.0    10.0     25  reached", "10 M     20.0    10.0     12  missed by 8", "9     20.0    10.0"]
+            [
+                "1 k     20.0    10.0     25  reached",
+                "10 M     20.0    10.0     12  missed by 8",
+                "9     20.0    10.0"
+            ]
         );
     }
 }

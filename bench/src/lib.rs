@@ -1,5 +1,5 @@
 //! Benchmarks of uvs: what a frame costs in memory ([`rig`]), and what packet rate is reached on
-//! veth against a bare loop ([`veth`], [`rate`]). `results/` has dated figures with their machine.
+//! veth against a bare loop ([`rate`]). `results/` has dated figures with their machine.
 
 pub mod services;
 
@@ -8,3 +8,11 @@ pub mod frames;
 pub mod rig;
 
 pub mod bars;
+
+pub mod veth;
+
+pub mod generator;
+
+pub mod rate;
+
+pub mod machine;

@@ -257,8 +257,8 @@ pub fn timed(engine: &mut Engine) -> Duration {
     start.elapsed()
 }
 
-/// 0..count in an order that is the same each time.
-fn shuffled(count: u32) -> Vec<u32> {
+/// 0..count in an order that looks random and is the same each time.
+pub fn shuffled(count: u32) -> Vec<u32> {
     let mut order: Vec<u32> = (0..count).collect();
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     for last in (1..order.len()).rev() {

@@ -193,7 +193,10 @@ mod tests {
         let next = |ip: [u8; 4]| fib.next_hop(ip.into());
         assert_eq!(next([8, 8, 8, 8]), NextHop::Unresolved(LinkId(0), [192, 168, 1, 1].into()));
         assert_eq!(next([10, 9, 9, 9]), NextHop::NoRoute);
-        assert_eq!(next([10, 0, 1, 1]), NextHop::Ready(LinkId(1), Hop { src: [2; 6], dst: [7; 6] }));
+        assert_eq!(
+            next([10, 0, 1, 1]),
+            NextHop::Ready(LinkId(1), Hop { src: [2; 6], dst: [7; 6] })
+        );
         assert_eq!(next([10, 0, 1, 2]), NextHop::Unresolved(LinkId(1), [10, 0, 1, 2].into()));
         assert_eq!(next([10, 0, 1, 254]), NextHop::Local);
         assert_eq!(next([255, 255, 255, 255]), next([0, 0, 0, 0]));

@@ -74,8 +74,8 @@ impl Waiting {
         now: Ticks,
     ) -> Result<(), Frame> {
         let same = |held: &&Held| held.link == link && held.neighbour == neighbour;
-        let full = self.held.len() >= CAPACITY
-            || self.held.iter().filter(same).count() >= PER_NEIGHBOUR;
+        let full =
+            self.held.len() >= CAPACITY || self.held.iter().filter(same).count() >= PER_NEIGHBOUR;
         if full {
             return Err(frame);
         }

@@ -156,7 +156,6 @@ impl<P: Port, H: Host> Worker<P, H> {
     }
 }
 
-
 /// Counts expired connections out of their servers.
 struct Unbind<'a>(&'a Snapshot);
 

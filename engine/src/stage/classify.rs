@@ -13,19 +13,18 @@ use crate::table::Table;
 /// Decides direction, service and hash of every frame.
 pub fn classify(batch: &mut Batch, snapshot: &Snapshot, table: &Table) {
     for slot in batch.undecided() {
-        let (client, port) = if let Some(service) =
-            snapshot.find_service(&slot.destination_endpoint())
-        {
-            slot.service = service;
-            slot.direction = Direction::In;
-            (slot.source, slot.source_port)
-        } else if snapshot.is_nat_server(&slot.source_endpoint()) {
-            slot.direction = Direction::Out;
-            (slot.destination, slot.destination_port)
-        } else {
-            slot.verdict = Verdict::Host(HostReason::NoService);
-            continue;
-        };
+        let (client, port) =
+            if let Some(service) = snapshot.find_service(&slot.destination_endpoint()) {
+                slot.service = service;
+                slot.direction = Direction::In;
+                (slot.source, slot.source_port)
+            } else if snapshot.is_nat_server(&slot.source_endpoint()) {
+                slot.direction = Direction::Out;
+                (slot.destination, slot.destination_port)
+            } else {
+                slot.verdict = Verdict::Host(HostReason::NoService);
+                continue;
+            };
         slot.hash = table.hash(slot.protocol, client, port);
         table.prefetch_bucket(slot.hash);
     }

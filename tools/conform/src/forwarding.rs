@@ -72,9 +72,7 @@ pub(crate) fn replay(recording: Recording) -> Result<(), Stop> {
     }
     for (number, step) in recording.steps.iter().enumerate() {
         replay_step(&mut rig, step).map_err(|stop| match stop {
-            Stop::Differs(what) => {
-                Stop::Differs(format!("step {number} ({}): {what}", step.label))
-            }
+            Stop::Differs(what) => Stop::Differs(format!("step {number} ({}): {what}", step.label)),
             other => other,
         })?;
     }

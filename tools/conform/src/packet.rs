@@ -115,7 +115,8 @@ pub(crate) fn sent(frame: &[u8], virtual_end: SocketAddrV4) -> Sent {
         return Sent::Icmp(icmp.type_u8(), icmp.code_u8());
     }
     if destination == *virtual_end.ip() {
-        let mac = Ethernet2Slice::from_slice_without_fcs(frame).map(|ethernet| ethernet.destination());
+        let mac =
+            Ethernet2Slice::from_slice_without_fcs(frame).map(|ethernet| ethernet.destination());
         return mac.map_or(Sent::Other, Sent::Direct);
     }
     let port = match &sliced.transport {

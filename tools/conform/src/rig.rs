@@ -161,7 +161,8 @@ fn fib(mtu_client: u16, mtu_server: u16) -> Fib {
         link("c1", 1, DIRECTOR_CLIENT_MAC, mtu_client, CLIENT_SIDE_ADDRESS),
         link("r1", 2, DIRECTOR_SERVER_MAC, mtu_server, SERVER_SIDE_ADDRESS),
     ];
-    let route = |network: [u8; 4], prefix, target| Route { network: network.into(), prefix, target };
+    let route =
+        |network: [u8; 4], prefix, target| Route { network: network.into(), prefix, target };
     let routes = [
         route([192, 168, 1, 0], 24, Target::Link(CLIENT_SIDE)),
         route([172, 16, 0, 0], 12, Target::Gateway(CLIENT_SIDE, ROUTER)),

@@ -67,7 +67,15 @@ pub(crate) fn replay(recording: Recording) -> Result<(), Stop> {
     let mut replay = Replay { rig: Rig::new(1500, 1500), service: None };
     for (number, step) in recording.steps.into_iter().enumerate() {
         let malformed = |error| Stop::Malformed(format!("step {number}: {error}"));
-        let known = ["add_service", "edit_service", "add_dest", "edit_dest", "del_dest", "packet", "counts"];
+        let known = [
+            "add_service",
+            "edit_service",
+            "add_dest",
+            "edit_dest",
+            "del_dest",
+            "packet",
+            "counts",
+        ];
         let op = step.get("op").and_then(Value::as_str).unwrap_or_default().to_owned();
         if !known.contains(&op.as_str()) {
             return Err(Stop::NotSupported(format!("step {number}: `{op}`")));
@@ -236,4 +244,3 @@ fn answer(left: &Left, virtual_end: SocketAddrV4, expected: Option<&str>) -> Opt
 fn address(text: &str) -> Result<SocketAddrV4, Stop> {
     text.parse().map_err(|_| Stop::NotSupported(format!("the address {text}")))
 }
-
