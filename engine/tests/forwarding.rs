@@ -117,7 +117,7 @@ fn frames_of_others_are_dropped_or_left_to_the_host() {
     for (reason, count) in counts {
         assert_eq!(host(&totals, reason), count, "{reason}");
     }
-    let frames = lab.to_host(0);
+    let frames = lab.host_got(0);
     assert_eq!((frames.len(), &frames[1]), (8, &elsewhere.bytes()));
     lab.check();
 }
@@ -247,7 +247,7 @@ fn a_removed_service_leaves_its_packets_to_the_host() {
     lab.config.first().available = false;
     lab.publish();
     assert!(lab.give(&tcp(ACK)).is_empty());
-    assert_eq!(lab.to_host(0).len(), 1);
+    assert_eq!(lab.host_got(0).len(), 1);
     assert_eq!(lab.give(&reply(protocol::TCP, ACK, 0, 1)).len(), 1, "replies still pass");
     lab.config.virtuals[0] = service;
     lab.publish();
@@ -379,7 +379,7 @@ fn a_local_server_is_the_hosts_affair() {
     config.first().number = 254;
     let mut lab = Lab::new(config);
     assert!(lab.give(&syn(0)).is_empty());
-    assert_eq!(lab.to_host(0), [syn(0).bytes()]);
+    assert_eq!(lab.host_got(0), [syn(0).bytes()]);
     assert_eq!(host(&lab.totals(), HostReason::LocalDest), 1);
     lab.check();
 }

@@ -152,7 +152,7 @@ proptest! {
         }
         let totals = lab.totals();
         prop_assert_eq!(totals.rx, came as u64);
-        let (sent, host) = (lab.sent(0), lab.to_host(0));
+        let (sent, host) = (lab.sent(0), lab.host_got(0));
         prop_assert_eq!(sent.len() as u64, totals.tx + totals.originated);
         prop_assert_eq!(host.len() as u64, totals.host_frames());
         // What leaves is a whole IPv4 packet to somebody, by its own lengths.

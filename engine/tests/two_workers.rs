@@ -46,6 +46,8 @@ fn the_owner_ends_what_another_worker_shortened() {
     let mut lab = Lab::with(config(), 2, 64);
     let sent = lab.give(&syn(0));
     lab.give(&request(protocol::TCP, ACK, 0, 1));
+    // The owner has just looked at it, and would not for a minute.
+    lab.pass(5);
     let server = sent[0].ip().dst()[3];
     lab.put(1, &reply(protocol::TCP, tcp_flag::RST, 0, server));
     lab.run();

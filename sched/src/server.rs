@@ -255,7 +255,8 @@ pub(crate) mod tests {
             |load| _ = load.close(false),
         ];
         let load = Load::default();
-        (load.open(true), load.open(false));
+        load.open(true);
+        load.open(false);
         for order in 0..4u32.pow(4) {
             let order: Vec<usize> = (0..4).map(|at| (order >> (2 * at) & 3) as usize).collect();
             if (0..4).all(|step| order.contains(&step)) {

@@ -117,7 +117,7 @@ impl Lab {
     }
 
     /// What a worker has handed to the host since it was last asked.
-    pub fn to_host(&mut self, worker: usize) -> Vec<Vec<u8>> {
+    pub fn host_got(&mut self, worker: usize) -> Vec<Vec<u8>> {
         self.workers[worker].host().frames.drain(..).collect()
     }
 

@@ -29,8 +29,8 @@ use uvs_uvsadm::api::{
     ApiError, Change, Conn, Dest, Endpoint, Protocol, Rates, Service, Settings, Stats, Timeouts,
 };
 
+use crate::control::{ChangeError, Control};
 use crate::director::ServiceView;
-use crate::engine::{ChangeError, Control};
 
 /// Largest body that is read, in bytes.
 const MAX_BODY: usize = 64 << 20;

@@ -740,7 +740,8 @@ mod tests {
         let snapshot = director.published().current();
         let in_use = snapshot.dest(id(&director, 1).unwrap()).unwrap();
         assert_eq!((in_use.upper_threshold, in_use.lower_threshold), (2, 1));
-        (in_use.bind(), in_use.bind());
+        in_use.bind();
+        in_use.bind();
         assert!(in_use.load.overloaded());
         for (upper, overloaded) in [(2, true), (1, true), (3, false)] {
             director.apply(&[edit(limits(upper, 1))]).unwrap();

@@ -1,13 +1,14 @@
 //! The control plane: desired configuration -> check -> plan -> snapshot -> publish; the API.
 //!
 //! [`config`] reads uvs.toml and [`rules`] the file of services; the [`director`] holds what is
-//! configured and publishes it to the workers; [`engine`] starts and stops them; [`host`] tells
-//! what the kernel knows of links, routes and neighbours; [`api`] serves uvsadm and [`client`]
-//! asks it.
+//! configured and publishes it to the workers; [`engine`] starts and stops them, [`control`]
+//! changes them while they run; [`host`] tells what the kernel knows of links, routes and
+//! neighbours; [`api`] serves uvsadm and [`client`] asks it.
 
 pub mod api;
 pub mod client;
 pub mod config;
+pub mod control;
 pub mod director;
 pub mod engine;
 pub mod host;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use uvs_control::api::Socket;
 use uvs_control::config::Config;
-use uvs_control::engine::{Control, Engine};
+use uvs_control::control::Control;
+use uvs_control::engine::Engine;
 
 use crate::Failure;
 

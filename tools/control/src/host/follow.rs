@@ -159,7 +159,10 @@ impl Watch {
                 self.resolver.forget(now);
             }
             if self.news(now) {
-                publish(self.tables.fib());
+                let tables = &self.tables;
+                self.resolver.forget_answered(|link, neighbour| tables.is_fresh(link, neighbour));
+                self.asks.forget();
+                publish(tables.fib());
             }
             self.answer(now);
             let new = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -356,12 +359,13 @@ mod tests {
             |fib: &Fib| matches!(fib.next_hop(SERVER), NextHop::Ready(_, h) if h.dst == mac);
         until(&tables, ready);
 
-        // A neighbour that failed is asked for again a second later.
+        // One that is lost right after its answer is asked for again at once.
+        let start = Instant::now();
         run("ip neigh flush dev uvs0 nud all");
         until(&tables, |fib| !ready(fib));
-        std::thread::sleep(TICK + Duration::from_millis(200));
         assert!(asks.ask(LinkId(0), SERVER));
         until(&tables, ready);
+        assert!(start.elapsed() < TICK, "{:?}", start.elapsed());
     }
 
     #[test]

@@ -48,6 +48,12 @@ impl Resolver {
         self.asked.retain(|_, at| now.duration_since(*at) < AGAIN);
     }
 
+    /// Forgets the questions for neighbours that are known by now: one that the kernel loses
+    /// again, by a flush for instance, is asked for at once.
+    pub(super) fn forget_answered(&mut self, known: impl Fn(LinkId, Ipv4Addr) -> bool) {
+        self.asked.retain(|(link, neighbour), _| !known(*link, *neighbour));
+    }
+
     fn may_ask(&mut self, link: LinkId, neighbour: Ipv4Addr, now: Instant) -> bool {
         let last = self.asked.get(&(link, neighbour));
         let free = match last {
@@ -86,6 +92,9 @@ mod tests {
         assert!(!resolver.may_ask(LinkId(0), ip, at(999)));
         assert!(resolver.may_ask(LinkId(1), ip, at(999)));
         assert!(resolver.may_ask(LinkId(0), ip, at(1000)));
+        resolver.forget_answered(|link, _| link == LinkId(1));
+        assert!(!resolver.may_ask(LinkId(0), ip, at(1001)));
+        assert!(resolver.may_ask(LinkId(1), ip, at(1001)));
     }
 
     #[test]
