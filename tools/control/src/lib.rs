@@ -9,6 +9,7 @@ pub mod api;
 pub mod client;
 pub mod config;
 pub mod control;
+mod desired;
 pub mod director;
 pub mod engine;
 pub mod host;
