@@ -22,9 +22,8 @@ pub fn lookup(batch: &mut Batch, table: &Table) {
     }
 }
 
-/// The connection of one frame. Part of the loop above, so that a connection is written where it
-/// stays: copied there from a return value, it costs 4 ns.
-#[inline(always)]
+/// The connection of one frame.
+#[inline]
 pub(super) fn find(slot: &Slot, table: &Table) -> Option<Conn> {
     match slot.direction {
         Direction::In => table.lookup_in(slot.hash, &in_key(slot)),

@@ -8,7 +8,6 @@ use crate::port::{BATCH, Port};
 pub fn receive(port: &mut impl Port, batch: &mut Batch, counters: &Counters) -> usize {
     let count = port.rx(BATCH, &mut batch.received);
     let bytes: u64 = batch.received.iter().map(|frame| frame.bytes().len() as u64).sum();
-    // Not one by one with `push`, which would build each slot elsewhere and then copy it.
     batch.slots.extend(batch.received.drain(..).map(Slot::new));
     if count > 0 {
         counters.received(count as u64, bytes);
