@@ -30,7 +30,7 @@ use uvs_uvsadm::api::{
 };
 
 use crate::control::{ChangeError, Control};
-use crate::director::ServiceView;
+use crate::service::ServiceView;
 
 /// Largest body that is read, in bytes.
 const MAX_BODY: usize = 64 << 20;

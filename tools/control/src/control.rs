@@ -12,9 +12,10 @@ use uvs_engine::table::Table;
 use uvs_uvsadm::api::{ApiError, Change};
 
 use crate::config::Config;
-use crate::director::{Director, ServiceView};
+use crate::director::Director;
 use crate::host::Follower;
 use crate::rules::{self, Targets};
+use crate::service::ServiceView;
 
 /// What changes while the engine runs.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use uvs_uvsadm::api::{
     ApiError, Change, DestConfig, ErrorCode, Method, Protocol, ServiceConfig, ServiceKey,
 };
 
-use crate::director::{DestView, Target};
+use crate::service::{DestView, Target};
 
 /// A server and what lives as long as it does.
 #[derive(Clone, Debug)]

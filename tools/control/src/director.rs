@@ -7,14 +7,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use uvs_engine::counters::Traffic;
 use uvs_engine::fib::Fib;
 use uvs_engine::proto::Timeouts;
 use uvs_engine::snapshot::{Dest, Published, Snapshot};
-use uvs_sched::Load;
-use uvs_uvsadm::api::{ApiError, Change, DestConfig, ServiceConfig, ServiceKey};
+use uvs_uvsadm::api::{ApiError, Change, DestConfig, ServiceKey};
 
 use crate::desired::{Desired, DestEntry, ServiceEntry};
+use crate::service::{ServiceView, Target};
 
 /// See the module.
 #[derive(Debug)]
@@ -24,37 +23,6 @@ pub struct Director {
     timeouts: Timeouts,
     fib: Arc<Fib>,
     published: Arc<Published>,
-}
-
-/// A server as it is listed.
-#[derive(Clone, Debug)]
-pub struct DestView {
-    /// As configured.
-    pub config: DestConfig,
-    /// Its connections.
-    pub load: Arc<Load>,
-    /// Its statistics.
-    pub traffic: Arc<Traffic>,
-}
-
-/// A service as it is listed.
-#[derive(Clone, Debug)]
-pub struct ServiceView {
-    /// As configured.
-    pub config: ServiceConfig,
-    /// Its statistics.
-    pub traffic: Arc<Traffic>,
-    /// Its servers, newest first.
-    pub dests: Vec<DestView>,
-}
-
-/// A service as a file of rules wants it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// The service.
-    pub service: ServiceConfig,
-    /// Its servers, in the order in which they are to be added.
-    pub dests: Vec<DestConfig>,
 }
 
 impl Director {
@@ -168,10 +136,11 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use uvs_engine::snapshot::{Endpoint, Service};
-    use uvs_sched::ServerId;
-    use uvs_uvsadm::api::{Method, Protocol};
+    use uvs_sched::{Load, ServerId};
+    use uvs_uvsadm::api::{Method, Protocol, ServiceConfig};
 
     use crate::desired::{endpoint, with_port};
+    use crate::service::DestView;
 
     use super::*;
     use proptest::prelude::*;

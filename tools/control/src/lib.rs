@@ -14,3 +14,4 @@ pub mod director;
 pub mod engine;
 pub mod host;
 pub mod rules;
+pub mod service;

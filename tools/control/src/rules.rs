@@ -7,7 +7,8 @@ use uvs_uvsadm::api::{ApiError, Change, ServiceKey};
 use uvs_uvsadm::names::System;
 use uvs_uvsadm::{RuleError, parse_rules};
 
-use crate::director::{Director, Target};
+use crate::director::Director;
+use crate::service::Target;
 
 /// Services by what names them.
 pub type Targets = BTreeMap<ServiceKey, Target>;
