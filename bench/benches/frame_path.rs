@@ -10,6 +10,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use uvs_bench::bars::{self, Row, measure, measure_end, table};
 use uvs_bench::frames::Kind;
+use uvs_bench::machine::Machine;
 use uvs_bench::rig::{Case, Rig, timed};
 use uvs_engine::port::BATCH;
 use uvs_forward::Method;
@@ -59,7 +60,7 @@ fn main() {
             rows.push(Row { name: "its end, by the timer".into(), flows, cost, bar: None });
         }
     }
-    println!("\n{}", table(&rows));
+    println!("\n{}, port memory\n\n{}", Machine::here().line(), table(&rows));
     println!("of each, the timing itself: {:.1}", bars::clock_cost());
     criterion.final_summary();
 }

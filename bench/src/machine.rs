@@ -33,6 +33,12 @@ impl Machine {
         }
     }
 
+    /// All of it in a line.
+    pub fn line(&self) -> String {
+        let Self { cpu, cores, kernel, date } = self;
+        format!("{date}, {cpu}, {cores} cores, Linux {kernel}")
+    }
+
     /// A folder's name for results: day and processor.
     pub fn folder(&self) -> String {
         let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };

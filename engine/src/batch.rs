@@ -39,18 +39,30 @@ pub enum Answer {
 
 /// A frame and what is known of it. Each stage fills in its part; what a stage has not reached
 /// yet holds a neutral value.
+///
+/// In memory as written here: `conn`, which is not written while there is none, after all that is.
+/// Mixed up, a new slot is put together elsewhere and copied, which costs 3 ns.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Slot {
     /// The frame.
     pub frame: Frame,
-    /// Where it goes.
-    pub verdict: Verdict,
-    /// What the transmit stage answers to its sender.
-    pub answer: Option<Answer>,
+    /// classify: the hash of its connection.
+    pub hash: u64,
+    /// classify: the number of its service, when it comes from a client.
+    pub service: u32,
     /// parse: where the IP and transport headers begin.
     pub at: Offsets,
     /// parse: bytes from the IP header on.
     pub ip_len: u16,
+    /// parse: the sender's port.
+    pub source_port: u16,
+    /// parse: to which port.
+    pub destination_port: u16,
+    /// parse: who sent it.
+    pub source: Ipv4Addr,
+    /// parse: to whom.
+    pub destination: Ipv4Addr,
     /// parse: whether it must not be fragmented.
     pub dont_fragment: bool,
     /// parse: the TTL it came with.
@@ -59,20 +71,12 @@ pub struct Slot {
     pub protocol: u8,
     /// parse: what it means to the protocol's state machine.
     pub event: Event,
-    /// parse: who sent it.
-    pub source: Ipv4Addr,
-    /// parse: the sender's port.
-    pub source_port: u16,
-    /// parse: to whom.
-    pub destination: Ipv4Addr,
-    /// parse: to which port.
-    pub destination_port: u16,
     /// classify: which way it goes.
     pub direction: Direction,
-    /// classify: the number of its service, when it comes from a client.
-    pub service: u32,
-    /// classify: the hash of its connection.
-    pub hash: u64,
+    /// What the transmit stage answers to its sender.
+    pub answer: Option<Answer>,
+    /// Where it goes.
+    pub verdict: Verdict,
     /// lookup or schedule: its connection.
     pub conn: Option<Conn>,
 }

@@ -74,7 +74,7 @@ fn main() -> Result<(), Failure> {
 
 fn options() -> Result<Options, Failure> {
     const USAGE: &str = "bench-veth [--rounds N] [--seconds S] [--save]";
-    let mut options = Options { rounds: 7, span: Duration::from_secs(2), save: false };
+    let mut options = Options { rounds: 15, span: Duration::from_secs(1), save: false };
     let mut words = env::args().skip(1);
     while let Some(word) = words.next() {
         let mut number = || words.next().and_then(|n| n.parse::<u32>().ok()).filter(|n| *n > 0);
@@ -208,18 +208,18 @@ fn median(mut rounds: Vec<f64>) -> f64 {
 
 impl Outcome {
     fn text(&self) -> String {
-        let Machine { cpu, cores, kernel, date } = &self.machine;
         let list = |rates: &[f64]| {
             rates.iter().map(|rate| format!("{rate:.3}")).collect::<Vec<_>>().join(" ")
         };
         let verdict = if self.ratio >= self.bar { "reached" } else { "missed" };
         format!(
-            "{date}, {cpu}, {cores} cores, Linux {kernel}\n\
+            "{}\n\
              one-arm DR on veth, {}, 64-byte UDP, {} flows, worker on core 0, generator on core 1\n\n\
              Mpps        median   rounds\n\
              bare loop  {:>7.3}   {}\n\
              uvs        {:>7.3}   {}\n\n\
              uvs / bare loop, median of the rounds: {:.3}; bar {:.2}: {verdict}\n",
+            self.machine.line(),
             self.port,
             self.flows,
             self.bare_median,
