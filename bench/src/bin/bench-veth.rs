@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
@@ -51,7 +52,17 @@ struct Outcome {
     bar: f64,
 }
 
-fn main() -> Result<(), Failure> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("bench-veth: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Failure> {
     let options = options()?;
     if !rustix::process::geteuid().is_root() {
         println!("bench-veth: skipped: network namespaces and AF_XDP need root; run it by sudo");
@@ -73,7 +84,7 @@ fn main() -> Result<(), Failure> {
 }
 
 fn options() -> Result<Options, Failure> {
-    const USAGE: &str = "bench-veth [--rounds N] [--seconds S] [--save]";
+    const USAGE: &str = "usage: bench-veth [--rounds N] [--seconds S] [--save]";
     let mut options = Options { rounds: 15, span: Duration::from_secs(1), save: false };
     let mut words = env::args().skip(1);
     while let Some(word) = words.next() {
