@@ -62,6 +62,7 @@ reasons! {
         TxFull "tx_full" "The transmit ring had no room",
         HostFull "host_full" "The way back to the host had no room",
         NoHeadroom "no_headroom" "The frame's buffer has no room for the tunnel header",
+        Undecided "undecided" "No stage decided about the frame: a bug of uvs, please report it",
         Shutdown "shutdown" "The engine stopped while the frame waited for an Ethernet address",
     }
 }

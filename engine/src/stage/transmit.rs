@@ -56,7 +56,7 @@ impl<P: Port, H: Host> Outlet<P, H> {
                 Verdict::Drop(reason) => self.drop(frame, reason),
                 // No stage leaves a frame undecided: schedule decides about all that have no
                 // connection, and forward about all that have one.
-                Verdict::Next => self.drop(frame, DropReason::NoDest),
+                Verdict::Next => self.drop(frame, DropReason::Undecided),
             }
         }
     }
