@@ -20,10 +20,6 @@ impl Schedule for Dh {
         Self { servers, buckets }
     }
 
-    fn rebuild(&self, servers: Servers, flags: Flags) -> Self {
-        Self::build(servers, flags)
-    }
-
     #[inline]
     fn pick(&self, flow: &Flow) -> Option<usize> {
         let at = self.buckets.get(hash(fold(flow.destination)))?;
@@ -31,7 +27,7 @@ impl Schedule for Dh {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::server::tests::servers;

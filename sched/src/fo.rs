@@ -2,34 +2,49 @@
 //!
 //! The rule: the available server with the highest weight; of equals the first in the list.
 
-use crate::{Flags, Flow, Schedule, Servers};
+use crate::ranked::{Rank, Ranked, by_weight};
+use crate::{Flags, Flow, Schedule, Server, Servers};
 
 /// See the module.
 #[derive(Debug)]
-pub struct Fo {
-    servers: Servers,
+pub struct Fo(Ranked<Heaviest>);
+
+/// The highest weight first.
+#[derive(Debug)]
+pub(crate) struct Heaviest;
+
+impl Rank for Heaviest {
+    #[inline]
+    fn key(server: &Server) -> Option<u64> {
+        server.available().then(|| by_weight(server.weight))
+    }
 }
 
 impl Schedule for Fo {
     fn build(servers: Servers, _flags: Flags) -> Self {
-        Self { servers }
-    }
-
-    fn rebuild(&self, servers: Servers, flags: Flags) -> Self {
-        Self::build(servers, flags)
+        Self(Ranked::of(servers))
     }
 
     #[inline]
     fn pick(&self, _flow: &Flow) -> Option<usize> {
-        self.servers.heaviest(|_| true)
+        self.0.tree.least()
+    }
+
+    #[inline]
+    fn changed(&self, place: usize) {
+        self.0.changed(place);
+    }
+
+    fn refresh(&self) {
+        self.0.refresh();
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::server::tests::servers;
-    use crate::tests::flow;
+    use crate::tests::{flow, overload};
 
     #[test]
     fn the_next_one_when_the_best_fails() {
@@ -38,7 +53,7 @@ mod tests {
         let mut picks = Vec::new();
         while let Some(at) = fo.pick(&flow()) {
             picks.push(at);
-            list[at].load.set_overloaded(true);
+            overload(&fo, &list, at, true);
         }
         assert_eq!(picks, [1, 2, 3, 0]);
     }

@@ -1,4 +1,4 @@
-//! What dh and sh share: an address folded to 32 bits, and buckets of servers.
+//! What dh and sh (and lblc and lblcr) share: an address folded to 32 bits, and buckets of servers.
 
 use std::net::IpAddr;
 
@@ -24,7 +24,13 @@ pub(crate) fn fold(address: IpAddr) -> u32 {
 /// The bucket of a key.
 #[inline]
 pub(crate) fn hash(key: u32) -> usize {
-    (key.wrapping_mul(GOLDEN_RATIO) >> (u32::BITS - BITS)) as usize
+    golden(key, BITS) as usize
+}
+
+/// A key in so many bits.
+#[inline]
+pub(crate) fn golden(key: u32, bits: u32) -> u32 {
+    key.wrapping_mul(GOLDEN_RATIO) >> (u32::BITS - bits)
 }
 
 /// A server's place for each hash.

@@ -1,28 +1,50 @@
 //! IPVS schedulers: which server gets a new connection.
 //!
-//! One file a scheduler, with the kernel's name. A scheduler is built from an immutable list of
-//! servers off the workers; workers share it and [`pick`](Schedule::pick) from it at the same
-//! time. What changes between picks is either the scheduler's own cursor (atomic, so that the
-//! sequence of picks stays one sequence over all cores) or a server's [`Load`].
+//! One file a scheduler, with the kernel's name; each says its rule in words first. A scheduler is
+//! built from an immutable list of servers off the workers; workers share it and
+//! [`pick`](Schedule::pick) from it at the same time. What changes between picks is either the
+//! scheduler's own (atomic, so that the sequence of picks stays one sequence over all cores) or a
+//! server's [`Load`], of which the scheduler is [told](Schedule::changed).
+//!
+//! The kernel walks the list for most picks. Here a pick costs the same for ten servers and for ten
+//! thousand: `tree.rs` keeps what the walk would find. The walk itself is [`walk`], the judge of
+//! tests and benches.
 
 #![forbid(unsafe_code)]
 
+mod cache;
 mod dh;
 mod fo;
 mod hash;
+mod lblc;
+mod lblcr;
 mod lc;
+mod least;
+mod local;
+#[cfg(all(test, loom))]
+mod loom;
 mod mh;
 mod nq;
 mod ovf;
+mod ranked;
+mod roster;
 mod rr;
 mod sed;
 mod server;
+mod set;
 mod sh;
+mod sync;
+mod tree;
+mod twos;
+#[doc(hidden)]
+pub mod walk;
 mod wlc;
 mod wrr;
 
 pub use dh::Dh;
 pub use fo::Fo;
+pub use lblc::Lblc;
+pub use lblcr::Lblcr;
 pub use lc::Lc;
 pub use mh::Mh;
 pub use nq::Nq;
@@ -31,6 +53,7 @@ pub use rr::Rr;
 pub use sed::Sed;
 pub use server::{Load, Server, ServerId, Servers};
 pub use sh::Sh;
+pub use twos::Twos;
 pub use wlc::Wlc;
 pub use wrr::Wrr;
 
@@ -49,6 +72,8 @@ pub struct Flow {
     pub destination: IpAddr,
     /// The virtual port.
     pub destination_port: u16,
+    /// When it came, in hundredths of a second; goes round.
+    pub now: u32,
 }
 
 /// What `-b` sets. Every scheduler takes them, as in the kernel; sh and mh heed them.
@@ -62,18 +87,52 @@ pub struct Flags {
 
 /// The rule of one scheduler.
 ///
-/// A scheduler may read the flow, and of each server its weight and its [`Load`]; it keeps
-/// nothing else. Servers are named by their place in the list that it was built from.
+/// What a scheduler may read: the [`Flow`] (addresses, ports, protocol, time); of each [`Server`]
+/// address, port and weights, fixed as long as the list is; the [`Flags`]; and the live [`Load`].
+///
+/// When it is told of a change: a server was added, removed or re-weighted, or the flags were set:
+/// [`rebuild`](Self::rebuild), by the control plane. A connection was opened, became active,
+/// became inactive or was closed, or the overload mark changed: [`changed`](Self::changed), by
+/// the worker. Time went on: [`tick`](Self::tick).
+///
+/// Servers are named by their place in the list. Nothing here allocates or waits but for `build`,
+/// `rebuild` and `tick`.
 pub trait Schedule: Sized {
     /// The scheduler over `servers`, as after the service was added or its scheduler changed.
     fn build(servers: Servers, flags: Flags) -> Self;
 
     /// The scheduler over a changed list (server added, removed or re-weighted) or with other
     /// flags, with whatever of `self`'s position survives the change.
-    fn rebuild(&self, servers: Servers, flags: Flags) -> Self;
+    fn rebuild(&self, servers: Servers, flags: Flags) -> Self {
+        Self::build(servers, flags)
+    }
 
     /// The server for a new connection, or `None` when no server can take one.
     fn pick(&self, flow: &Flow) -> Option<usize>;
+
+    /// Told after the [`Load`] of the server at `place` changed, by the worker that changed it: a
+    /// connection was opened, became active, became inactive or was closed, or the overload mark
+    /// was set or cleared. Cheap, and safe beside picks and changes on all cores.
+    #[inline]
+    fn changed(&self, place: usize) {
+        let _ = place;
+    }
+
+    /// Looks at every load again. The control plane calls it once all workers use the snapshot
+    /// with this scheduler: until then some of them told the one before of their changes. Safe
+    /// beside picks and changes.
+    fn refresh(&self) {}
+
+    /// Sets how long lblc or lblcr keep what was not used, in hundredths of a second: the sysctl
+    /// lblc_expiration or lblcr_expiration. A day if it is never set. Survives a rebuild.
+    fn set_expiration(&self, ticks: u32) {
+        let _ = ticks;
+    }
+
+    /// For the control plane, about once a second: lblc and lblcr sweep out what expired.
+    fn tick(&self, now: u32) {
+        let _ = now;
+    }
 }
 
 /// Declares the schedulers from one list: their names, and the enum that holds any of them.
@@ -122,6 +181,27 @@ macro_rules! schedulers {
             pub fn pick(&self, flow: &Flow) -> Option<usize> {
                 match self { $(Self::$rule(rule) => rule.pick(flow),)* }
             }
+
+            /// The load of the server at this place changed; see [`Schedule::changed`].
+            #[inline]
+            pub fn changed(&self, place: usize) {
+                match self { $(Self::$rule(rule) => rule.changed(place),)* }
+            }
+
+            /// All workers use this scheduler now; see [`Schedule::refresh`].
+            pub fn refresh(&self) {
+                match self { $(Self::$rule(rule) => rule.refresh(),)* }
+            }
+
+            /// Sets a sysctl; see [`Schedule::set_expiration`].
+            pub fn set_expiration(&self, ticks: u32) {
+                match self { $(Self::$rule(rule) => rule.set_expiration(ticks),)* }
+            }
+
+            /// Time goes on; see [`Schedule::tick`].
+            pub fn tick(&self, now: u32) {
+                match self { $(Self::$rule(rule) => rule.tick(now),)* }
+            }
         }
     };
 }
@@ -131,6 +211,8 @@ schedulers! {
     Wrr "wrr" "Weighted round robin.",
     Lc "lc" "Least connections.",
     Wlc "wlc" "Weighted least connections, ipvsadm's default.",
+    Lblc "lblc" "Locality-based least connections.",
+    Lblcr "lblcr" "Locality-based least connections with replication.",
     Sh "sh" "Source hashing.",
     Dh "dh" "Destination hashing.",
     Sed "sed" "Shortest expected delay.",
@@ -138,12 +220,18 @@ schedulers! {
     Fo "fo" "Failover to the highest weight.",
     Ovf "ovf" "Overflow to the next highest weight.",
     Mh "mh" "Maglev hashing.",
+    Twos "twos" "The less loaded of two that were drawn at random.",
 }
 
 impl Name {
     /// How many servers a service may have with this scheduler, where there is a limit.
     pub fn most_servers(self) -> Option<usize> {
-        (self == Name::Mh).then_some(mh::PLACES - 1)
+        (self == Name::Mh).then_some(mh::PLACES)
+    }
+
+    /// Whether it heeds [`Flags`]. The others take them and do nothing with them, as in the kernel.
+    pub fn has_flags(self) -> bool {
+        matches!(self, Name::Sh | Name::Mh)
     }
 }
 
@@ -187,11 +275,24 @@ mod tests {
             source_port: 1024,
             destination: address,
             destination_port: 80,
+            now: 0,
         }
     }
 
     pub(crate) fn picks(rule: &impl Schedule, count: usize) -> Vec<usize> {
         (0..count).map(|_| rule.pick(&flow()).expect("a server")).collect()
+    }
+
+    /// Opens a connection as a worker does.
+    pub(crate) fn open(rule: &impl Schedule, list: &Servers, at: usize, active: bool) {
+        list[at].load.open(active);
+        rule.changed(at);
+    }
+
+    /// Sets or clears a server's overload mark as a worker does.
+    pub(crate) fn overload(rule: &impl Schedule, list: &Servers, at: usize, overloaded: bool) {
+        list[at].load.set_overloaded(overloaded);
+        rule.changed(at);
     }
 
     #[test]

@@ -5,62 +5,83 @@
 //! to the head and leave the cursor where it is; when the server under the cursor is removed the
 //! cursor falls back to the one before it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use crate::{Flags, Flow, Schedule, Servers};
+use crate::ranked::{Rank, Ranked};
+use crate::sync::{AtomicUsize, Ordering::Relaxed};
+use crate::{Flags, Flow, Schedule, Server, Servers};
 
 /// See the module.
 #[derive(Debug)]
 pub struct Rr {
-    servers: Servers,
+    list: Ranked<Available>,
     /// Places before this one have had their turn: the next pick starts here. 0 at first.
     next: AtomicUsize,
 }
 
+/// All that are available, alike.
+#[derive(Debug)]
+struct Available;
+
+impl Rank for Available {
+    #[inline]
+    fn key(server: &Server) -> Option<u64> {
+        server.available().then_some(0)
+    }
+}
+
 impl Schedule for Rr {
     fn build(servers: Servers, _flags: Flags) -> Self {
-        Self { servers, next: AtomicUsize::new(0) }
+        Self { list: Ranked::of(servers), next: AtomicUsize::new(0) }
     }
 
     fn rebuild(&self, servers: Servers, _flags: Flags) -> Self {
         // Relaxed: the place stands for itself; the list it is a place in does not change.
-        let next = self.next.load(Ordering::Relaxed);
-        let survivor = self.servers[..next].iter().rev().find_map(|s| servers.position(s.id));
-        Self { servers, next: AtomicUsize::new(survivor.map_or(0, |at| at + 1)) }
+        let next = self.next.load(Relaxed);
+        let mut turns = self.list.servers[..next].iter().rev();
+        let survivor = turns.find_map(|server| servers.position(server.id));
+        let next = AtomicUsize::new(survivor.map_or(0, |at| at + 1));
+        Self { list: Ranked::of(servers), next }
     }
 
     #[inline]
     fn pick(&self, _flow: &Flow) -> Option<usize> {
         // Relaxed: a pick depends on the cursor's value alone, and one cursor's changes are
         // always in one order.
-        let mut next = self.next.load(Ordering::Relaxed);
+        let mut next = self.next.load(Relaxed);
         loop {
-            let (head, tail) = self.servers.split_at(next);
-            let found = tail.iter().position(|server| server.available()).map(|at| next + at);
-            let found = found.or_else(|| head.iter().position(|server| server.available()))?;
+            let tree = &self.list.tree;
+            let found = tree.first(next, 0).or_else(|| tree.first(0, 0))?;
             // Losing means that another core picked in between: look again from its place.
-            let won =
-                self.next.compare_exchange(next, found + 1, Ordering::Relaxed, Ordering::Relaxed);
-            match won {
+            match self.next.compare_exchange(next, found + 1, Relaxed, Relaxed) {
                 Ok(_) => return Some(found),
                 Err(now) => next = now,
             }
         }
     }
+
+    #[inline]
+    fn changed(&self, place: usize) {
+        self.list.changed(place);
+    }
+
+    fn refresh(&self) {
+        self.list.refresh();
+    }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
     use crate::server::tests::servers;
-    use crate::tests::{flow, picks};
+    use crate::tests::{flow, overload, picks};
 
     #[test]
     fn goes_round_and_skips_what_is_not_available() {
         let list = servers(&[1, 0, 5, 1]);
         let rr = Rr::build(list.clone(), Flags::default());
         assert_eq!(picks(&rr, 5), [0, 2, 3, 0, 2]);
-        list[3].load.set_overloaded(true);
+        overload(&rr, &list, 3, true);
         assert_eq!(picks(&rr, 3), [0, 2, 0]);
     }
 
@@ -69,9 +90,9 @@ mod tests {
         let list = servers(&[1, 1]);
         let rr = Rr::build(list.clone(), Flags::default());
         assert_eq!(rr.pick(&flow()), Some(0));
-        list.iter().for_each(|server| server.load.set_overloaded(true));
+        (0..2).for_each(|at| overload(&rr, &list, at, true));
         assert_eq!(rr.pick(&flow()), None);
-        list.iter().for_each(|server| server.load.set_overloaded(false));
+        (0..2).for_each(|at| overload(&rr, &list, at, false));
         assert_eq!(rr.pick(&flow()), Some(1));
         assert_eq!(Rr::build(servers(&[]), Flags::default()).pick(&flow()), None);
     }

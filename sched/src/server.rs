@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::sync::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 /// Which server, over all services and for as long as connections remember it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,7 +17,9 @@ pub struct ServerId(pub u32);
 /// one connection in another order than they were made in; a count that is below zero in between
 /// comes out right, and reads as 0 until then.
 ///
-/// All is Relaxed: numbers that stand for themselves, nothing else is published through them.
+/// All is SeqCst, for the sake of the schedulers' trees (`tree.rs`): who changed a load and looks
+/// whether its leaf is right, and who wrote a leaf and looks whether the load is still the same,
+/// must not both read what was before.
 #[derive(Debug, Default)]
 pub struct Load {
     /// Active connections times 2^32, plus inactive ones, either of which may be below zero.
@@ -41,7 +44,7 @@ impl Load {
     /// Active and inactive connections at one moment.
     #[inline]
     pub fn conns(&self) -> (u32, u32) {
-        split(self.conns.load(Ordering::Relaxed))
+        split(self.conns.load(SeqCst))
     }
 
     /// Connections in an active state (TCP: SYN_RECV and ESTABLISHED).
@@ -66,7 +69,7 @@ impl Load {
     /// Whether the upper threshold was reached and the lower not yet passed again.
     #[inline]
     pub fn overloaded(&self) -> bool {
-        self.overloaded.load(Ordering::Relaxed)
+        self.overloaded.load(SeqCst)
     }
 
     /// What lc and wlc compare: an active connection costs as much as 256 inactive ones
@@ -93,7 +96,7 @@ impl Load {
     }
 
     fn add(&self, change: u64) -> u32 {
-        let before = self.conns.fetch_add(change, Ordering::Relaxed);
+        let before = self.conns.fetch_add(change, SeqCst);
         let (active, inactive) = split(before.wrapping_add(change));
         active + inactive
     }
@@ -102,7 +105,7 @@ impl Load {
     pub fn set_overloaded(&self, overloaded: bool) {
         // Read first: the mark rarely changes, and a write would take the line from other cores.
         if self.overloaded() != overloaded {
-            self.overloaded.store(overloaded, Ordering::Relaxed);
+            self.overloaded.store(overloaded, SeqCst);
         }
     }
 }
@@ -146,36 +149,6 @@ impl Servers {
     /// The largest weight; 0 when there is no server.
     pub fn max_weight(&self) -> u32 {
         self.iter().map(|server| server.weight).max().unwrap_or(0)
-    }
-
-    /// The available server with the smallest fraction; of equals the first. Fractions are
-    /// compared by cross-multiplication in 64 bits, so that nothing is rounded.
-    #[inline]
-    pub fn least(&self, fraction: impl Fn(&Server) -> (u64, u64)) -> Option<usize> {
-        let mut least: Option<(usize, u64, u64)> = None;
-        for (at, server) in self.iter().enumerate() {
-            if !server.available() {
-                continue;
-            }
-            let (over, under) = fraction(server);
-            if least.is_none_or(|(_, o, u)| o * under > over * u) {
-                least = Some((at, over, under));
-            }
-        }
-        least.map(|(at, ..)| at)
-    }
-
-    /// The available server of these with the highest weight; of equals the first.
-    #[inline]
-    pub fn heaviest(&self, of: impl Fn(&Server) -> bool) -> Option<usize> {
-        let mut heaviest: Option<(usize, u32)> = None;
-        for (at, server) in self.iter().enumerate() {
-            let heavier = heaviest.is_none_or(|(_, weight)| server.weight > weight);
-            if heavier && server.available() && of(server) {
-                heaviest = Some((at, server.weight));
-            }
-        }
-        heaviest.map(|(at, _)| at)
     }
 
     /// The place of a server in the list.

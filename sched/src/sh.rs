@@ -28,10 +28,6 @@ impl Schedule for Sh {
         Self { servers, buckets, flags }
     }
 
-    fn rebuild(&self, servers: Servers, flags: Flags) -> Self {
-        Self::build(servers, flags)
-    }
-
     #[inline]
     fn pick(&self, flow: &Flow) -> Option<usize> {
         let port = if self.flags.port { flow.source_port.into() } else { 0 };
@@ -49,7 +45,7 @@ impl Schedule for Sh {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::server::tests::servers;

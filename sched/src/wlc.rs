@@ -4,51 +4,68 @@
 //! smallest for its weight; of equals the first in the list. Compared by cross-multiplication in
 //! 64 bits, not by division.
 
-use crate::{Flags, Flow, Schedule, Servers};
+use crate::least::{Burden, Least};
+use crate::{Flags, Flow, Load, Schedule, Servers};
 
 /// See the module.
 #[derive(Debug)]
-pub struct Wlc {
-    servers: Servers,
+pub struct Wlc(Least<Overhead>);
+
+/// The overhead for the weight.
+#[derive(Debug)]
+pub(crate) struct Overhead;
+
+impl Burden for Overhead {
+    #[inline]
+    fn over(load: &Load) -> u64 {
+        load.overhead()
+    }
+
+    fn under(weight: u32) -> u32 {
+        weight
+    }
 }
 
 impl Schedule for Wlc {
     fn build(servers: Servers, _flags: Flags) -> Self {
-        Self { servers }
-    }
-
-    fn rebuild(&self, servers: Servers, flags: Flags) -> Self {
-        Self::build(servers, flags)
+        Self(Least::of(servers))
     }
 
     #[inline]
     fn pick(&self, _flow: &Flow) -> Option<usize> {
-        self.servers.least(|server| (server.load.overhead(), server.weight.into()))
+        self.0.pick()
+    }
+
+    #[inline]
+    fn changed(&self, place: usize) {
+        self.0.changed(place);
+    }
+
+    fn refresh(&self) {
+        self.0.refresh();
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::server::tests::servers;
-    use crate::tests::flow;
+    use crate::tests::{flow, open, overload};
 
     #[test]
     fn least_for_the_weight_and_first_of_equals() {
         let list = servers(&[1, 3, 3, 0]);
         let wlc = Wlc::build(list.clone(), Flags::default());
         assert_eq!(wlc.pick(&flow()), Some(0), "all idle: the first");
-        list[0].load.open(true);
+        open(&wlc, &list, 0, true);
         assert_eq!(wlc.pick(&flow()), Some(1));
-        for server in &list[1..3] {
-            (0..3).for_each(|_| {
-                server.load.open(true);
-            });
+        for at in [1, 1, 1, 2, 2, 2] {
+            open(&wlc, &list, at, true);
         }
         assert_eq!(wlc.pick(&flow()), Some(0), "256/1 is 768/3: the first");
-        list[0].load.open(false);
+        open(&wlc, &list, 0, false);
         assert_eq!(wlc.pick(&flow()), Some(1));
-        list[1].load.set_overloaded(true);
+        overload(&wlc, &list, 1, true);
         assert_eq!(wlc.pick(&flow()), Some(2));
     }
 

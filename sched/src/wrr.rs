@@ -5,14 +5,15 @@
 //! the greatest common divisor of the weights, from the largest weight less (gcd - 1) to 1 and
 //! up to the largest again. Any change of the list sends the cursor back to its head.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
+use crate::fo::Heaviest;
+use crate::ranked::{Ranked, by_weight};
+use crate::sync::{AtomicU64, Ordering::Relaxed};
 use crate::{Flags, Flow, Schedule, Servers};
 
 /// See the module.
 #[derive(Debug)]
 pub struct Wrr {
-    servers: Servers,
+    list: Ranked<Heaviest>,
     /// By how much the current weight goes down; the gcd of the weights.
     step: u32,
     /// Where the current weight starts again; 0 when no server has a weight.
@@ -45,7 +46,7 @@ impl Wrr {
         let step = servers.gcd();
         let top = (servers.max_weight() + 1).saturating_sub(step);
         let cursor = Cursor { next: 0, weight: weight(step, top) };
-        Self { servers, step, top, cursor: AtomicU64::new(cursor.pack()) }
+        Self { list: Ranked::of(servers), step, top, cursor: AtomicU64::new(cursor.pack()) }
     }
 
     /// The current weight after the end of the list was passed.
@@ -55,13 +56,13 @@ impl Wrr {
 
     /// The largest weight of a server that could take a connection now.
     fn best(&self) -> Option<u32> {
-        self.servers.iter().filter(|s| s.available()).map(|s| s.weight).max()
+        self.list.tree.least_key().map(|key| !key as u32)
     }
 
     /// The first server from `from` on that has the current weight.
+    #[inline]
     fn find(&self, from: usize, weight: u32) -> Option<usize> {
-        let enough = |server: &crate::Server| server.weight >= weight && server.available();
-        self.servers[from..].iter().position(enough).map(|at| from + at)
+        self.list.tree.first(from, by_weight(weight))
     }
 
     /// The server that follows `cursor`, and where the cursor stands after it.
@@ -100,7 +101,7 @@ impl Schedule for Wrr {
 
     fn rebuild(&self, servers: Servers, _flags: Flags) -> Self {
         // Relaxed: the cursor stands for itself.
-        let old = Cursor::unpack(self.cursor.load(Ordering::Relaxed)).weight;
+        let old = Cursor::unpack(self.cursor.load(Relaxed)).weight;
         Self::with_weight(servers, |step, top| match old {
             0 => top,
             old if old > top => top,
@@ -115,27 +116,31 @@ impl Schedule for Wrr {
             return None;
         }
         // Relaxed: as in rr, the cursor's own order is all that matters.
-        let mut packed = self.cursor.load(Ordering::Relaxed);
+        let mut packed = self.cursor.load(Relaxed);
         loop {
             let (found, after) = self.step(Cursor::unpack(packed));
-            match self.cursor.compare_exchange(
-                packed,
-                after.pack(),
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
+            match self.cursor.compare_exchange(packed, after.pack(), Relaxed, Relaxed) {
                 Ok(_) => return found,
                 Err(now) => packed = now,
             }
         }
     }
+
+    #[inline]
+    fn changed(&self, place: usize) {
+        self.list.changed(place);
+    }
+
+    fn refresh(&self) {
+        self.list.refresh();
+    }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::server::tests::servers;
-    use crate::tests::{flow, picks};
+    use crate::tests::{flow, overload, picks};
 
     #[test]
     fn shares_follow_the_weights() {
@@ -157,9 +162,9 @@ mod tests {
     fn jumps_over_rounds_in_which_nobody_has_the_weight() {
         let list = servers(&[65_535, 7]);
         let wrr = Wrr::build(list.clone(), Flags::default());
-        list[0].load.set_overloaded(true);
+        overload(&wrr, &list, 0, true);
         assert_eq!(picks(&wrr, 2), [1, 1]);
-        list[1].load.set_overloaded(true);
+        overload(&wrr, &list, 1, true);
         assert_eq!(wrr.pick(&flow()), None);
     }
 
@@ -167,7 +172,7 @@ mod tests {
     fn a_walk_that_finds_nobody_says_where_the_next_begins() {
         let list = servers(&[3, 2, 1]);
         let wrr = Wrr::build(list.clone(), Flags::default());
-        let all = |overloaded| list.iter().for_each(|s| s.load.set_overloaded(overloaded));
+        let all = |overloaded| (0..3).for_each(|at| overload(&wrr, &list, at, overloaded));
         assert_eq!(picks(&wrr, 2), [0, 0], "with 3, then with 2");
         all(true);
         assert_eq!(wrr.pick(&flow()), None);
@@ -177,45 +182,5 @@ mod tests {
         assert_eq!(wrr.pick(&flow()), None);
         all(false);
         assert_eq!(picks(&wrr, 3), [1, 2, 0], "behind the first with 1 still, then with 3");
-    }
-
-    /// The walk as it is described: one server at a time.
-    fn walk(list: &Servers, next: &mut usize, weight: &mut u32) -> Option<usize> {
-        let (step, max) = (list.gcd(), list.max_weight());
-        if max == 0 || !list.iter().any(|server| server.available()) {
-            return None;
-        }
-        loop {
-            if *next == list.len() {
-                *next = 0;
-                *weight = if *weight > step { *weight - step } else { max + 1 - step };
-            }
-            let at = *next;
-            *next += 1;
-            if list[at].weight >= *weight && list[at].available() {
-                return Some(at);
-            }
-        }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn picks_as_the_plain_walk(
-            weights in proptest::collection::vec(0u32..12, 1..8),
-            overloaded in proptest::collection::vec(0usize..8, 0..40),
-        ) {
-            let list = servers(&weights);
-            let wrr = Wrr::build(list.clone(), Flags::default());
-            let (mut next, mut weight) = (0, (list.max_weight() + 1).saturating_sub(list.gcd()));
-            for at in overloaded {
-                if let Some(server) = list.get(at) {
-                    server.load.set_overloaded(!server.load.overloaded());
-                }
-                if !list.iter().any(|server| server.available()) {
-                    list.iter().for_each(|server| server.load.set_overloaded(false));
-                }
-                proptest::prop_assert_eq!(wrr.pick(&flow()), walk(&list, &mut next, &mut weight));
-            }
-        }
     }
 }
