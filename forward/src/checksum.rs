@@ -13,16 +13,40 @@ impl Sum {
     /// The sum of `bytes`; an odd last byte counts as if a zero byte followed.
     #[inline]
     pub fn of(bytes: &[u8]) -> Self {
-        // Summed in the machine's byte order, eight bytes a step: the byte order only swaps the
-        // two bytes of the result (RFC 1071, 2B).
-        let (words, tail) = bytes.as_chunks::<8>();
-        let mut last = [0; 8];
-        last[..tail.len()].copy_from_slice(tail);
-        let mut sum = halves(last);
-        for word in words {
-            sum += halves(*word);
+        // Summed as little-endian words, eight bytes each: the byte order only swaps the two bytes
+        // of the result (RFC 1071, 2B), and that is what times 256 does modulo 65535.
+        let mut sum = 0u128;
+        let mut add = |words: &[u8]| {
+            for word in words.as_chunks::<8>().0 {
+                sum += u128::from(u64::from_le_bytes(*word));
+            }
+        };
+        // Lengths known when compiled need no loops; short packets get by with two of these.
+        let (large, mut left) = bytes.as_chunks::<32>();
+        large.iter().for_each(|part| add(part));
+        if let Some((part, behind)) = left.split_first_chunk::<16>() {
+            add(part);
+            left = behind;
         }
-        Self(u64::from(u16::from_be(fold(sum))))
+        if let Some((part, behind)) = left.split_first_chunk::<8>() {
+            add(part);
+            left = behind;
+        }
+        sum += u128::from(rest(bytes, left.len()));
+        let carries = (sum >> 64) as u64;
+        Self((halves(sum as u64) + carries) << 8)
+    }
+
+    /// The sum of the two words that 32 bits are.
+    #[inline]
+    pub const fn word32(words: u32) -> Self {
+        Self(words as u64)
+    }
+
+    /// The sum of one word.
+    #[inline]
+    pub const fn word(word: u16) -> Self {
+        Self(word as u64)
     }
 
     /// The sum of the pseudo header of TCP and UDP over IPv4 (RFC 768, RFC 9293). `len` is that of
@@ -32,6 +56,16 @@ impl Sum {
         let addresses = u32::from_be_bytes(src) as u64 + u32::from_be_bytes(dst) as u64;
         Self(addresses + protocol as u64 + len as u64)
     }
+
+    /// The sum of the pseudo header over IPv6 (RFC 8200, 8.1).
+    #[inline]
+    pub const fn pseudo_v6(src: [u8; 16], dst: [u8; 16], protocol: u8, len: u32) -> Self {
+        let (src, dst) = (words(u128::from_be_bytes(src)), words(u128::from_be_bytes(dst)));
+        Self(src + dst + protocol as u64 + len as u64)
+    }
+
+    /// The sum that adds nothing.
+    pub const NOTHING: Self = Self(0);
 
     /// What a checksum has to take in when a 16-bit word goes from `old` to `new`; for
     /// [`update`].
@@ -44,6 +78,26 @@ impl Sum {
     #[inline]
     pub const fn change32(old: u32, new: u32) -> Self {
         Self(!old as u64 + new as u64)
+    }
+
+    /// What a checksum has to take in when the bytes of this sum go away; for [`update`].
+    #[inline]
+    #[must_use]
+    pub const fn removed(self) -> Self {
+        Self(!fold(self.0) as u64)
+    }
+
+    /// As [`change32`](Self::change32) for 128 bits.
+    #[inline]
+    pub const fn change128(old: u128, new: u128) -> Self {
+        Self(words(!old) + words(new))
+    }
+
+    /// The sum folded to 16 bits, not complemented: what the checksum field of an unfinished frame
+    /// holds of the pseudo header.
+    #[inline]
+    pub const fn folded(self) -> u16 {
+        fold(self.0)
     }
 
     /// The checksum: folded to 16 bits and complemented.
@@ -75,18 +129,39 @@ pub const fn udp(check: u16) -> u16 {
     if check == 0 { 0xffff } else { check }
 }
 
+/// The four words of 32 bits, added up.
 #[inline]
-const fn halves(word: [u8; 8]) -> u64 {
-    let word = u64::from_ne_bytes(word);
-    (word & 0xffff_ffff) + (word >> 32)
+const fn words(bits: u128) -> u64 {
+    let (high, low) = ((bits >> 64) as u64, bits as u64);
+    (high >> 32) + (high & 0xffff_ffff) + (low >> 32) + (low & 0xffff_ffff)
+}
+
+/// The last `len` bytes, fewer than eight, that begin at a multiple of eight, as a word.
+#[inline]
+fn rest(bytes: &[u8], len: usize) -> u64 {
+    if len == 0 {
+        return 0;
+    }
+    if let Some(last) = bytes.last_chunk::<8>() {
+        // The eight bytes that end here, less those that belong to the word before.
+        return u64::from_le_bytes(*last) >> (64 - 8 * len);
+    }
+    let mut word = [0; 8];
+    word[..len].copy_from_slice(bytes);
+    u64::from_le_bytes(word)
 }
 
 #[inline]
+const fn halves(word: u64) -> u64 {
+    (word & 0xffff_ffff) + (word >> 32)
+}
+
+/// Adds up the four words of `sum`, carries at the top coming in again at the bottom: a half added
+/// to both halves leaves their sum in the upper one, its carry included.
+#[inline]
 const fn fold(sum: u64) -> u16 {
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    (sum + (sum >> 16)) as u16
+    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 #[cfg(test)]
@@ -177,6 +252,22 @@ mod tests {
             bytes[9] = protocol;
             bytes[10..].copy_from_slice(&len.to_be_bytes());
             prop_assert_eq!(Sum::pseudo_v4(src, dst, protocol, len).finish(), reference(&bytes));
+        }
+
+        #[test]
+        fn the_pseudo_header_of_ipv6_is_its_bytes(
+            src: [u8; 16], dst: [u8; 16], protocol: u8, len: u32,
+        ) {
+            let len_bytes = len.to_be_bytes();
+            let bytes = [&src[..], &dst, &len_bytes, &[0, 0, 0, protocol]].concat();
+            prop_assert_eq!(Sum::pseudo_v6(src, dst, protocol, len).finish(), reference(&bytes));
+        }
+
+        #[test]
+        fn a_change_of_an_address_equals_full(old: [u8; 16], new: [u8; 16], rest in 1u16..) {
+            let sum = |address: [u8; 16]| Sum::of(&address) + Sum::of(&rest.to_be_bytes());
+            let change = Sum::change128(u128::from_be_bytes(old), u128::from_be_bytes(new));
+            prop_assert_eq!(update(sum(old).finish(), change), sum(new).finish());
         }
     }
 }

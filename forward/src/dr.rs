@@ -1,20 +1,32 @@
 //! Direct routing: the packet goes to the server's Ethernet address as it is.
+//!
+//! Bypass of a cache is the same, with the next hop to the packet's own destination.
 
-use crate::{Hop, Offsets, Refused};
+use crate::checksum::Sum;
+use crate::{Address, Family, Hop, Offsets, Refused};
 
-/// Sends an IPv4 frame on to `hop`: the time to live goes down, the Ethernet addresses change.
+/// Sends a frame on to `hop`: the time to live or hop limit goes down, the Ethernet addresses
+/// change.
 ///
 /// # Errors
 ///
 /// [`Refused::Ttl`], and [`Refused::Truncated`] when `at` is not of this frame.
 #[inline]
 pub fn forward(frame: &mut [u8], at: Offsets, hop: &Hop) -> Result<(), Refused> {
-    let mut parts = at.parts(frame)?;
-    if parts.ip.ttl() <= 1 {
+    match at.family {
+        Family::V4 => forward_as::<[u8; 4]>(frame, at, hop),
+        Family::V6 => forward_as::<[u8; 16]>(frame, at, hop),
+    }
+}
+
+#[inline]
+fn forward_as<A: Address>(frame: &mut [u8], at: Offsets, hop: &Hop) -> Result<(), Refused> {
+    let (link, ip) = at.head::<A>(frame)?;
+    if A::ttl(ip) <= 1 {
         return Err(Refused::Ttl);
     }
-    parts.ip.decrement_ttl();
-    hop.write(parts.link);
+    A::forward(ip, Sum::NOTHING);
+    hop.write(link);
     Ok(())
 }
 
@@ -28,7 +40,7 @@ mod tests {
     fn forwarded(frame: &str) -> Result<Vec<u8>, Refused> {
         let mut frame = hex(frame);
         let before = frame.clone();
-        let at = Offsets::of_ipv4(&frame).unwrap();
+        let at = Offsets::of(&frame).unwrap();
         let result = forward(&mut frame, at, &HOP);
         if result.is_err() {
             assert_eq!(frame, before, "a refused frame stays as it was");
@@ -46,6 +58,21 @@ mod tests {
         let expected =
             hex("0200000001010200000000e108004600002c001400003f062d9cac1003070a000001940400001\
              57e0050000003e80000000050022000bd140000");
+        assert_eq!(out, Ok(expected));
+    }
+
+    #[test]
+    fn a_flow_label_is_kept() {
+        // Recorded: hdr_dr_v6, flowlabel.
+        let out = forwarded(
+            "0200000000c10200000000c086dd600abcde00140640fd00000c000000000000000000030007fd00\
+             00000000000000000000000000011518005000\
+             0003e800000000500220007c7a0000",
+        );
+        let expected =
+            hex("0200000001010200000000e186dd600abcde0014063ffd00000c000000000000000000030007fd00\
+             0000000000000000000000000001151800500000\
+             03e800000000500220007c7a0000");
         assert_eq!(out, Ok(expected));
     }
 

@@ -1,20 +1,19 @@
 //! Masquerading (NAT): the server's address and port in place of the virtual ones, and back.
 //!
 //! Checksums are brought up to date, not computed anew, so a wrong one stays wrong and the
-//! receiver sees it. The exception is IPVS's own: a UDP datagram without a checksum gets one.
+//! receiver sees it. The exceptions are IPVS's own: a UDP datagram without a checksum gets one, and
+//! SCTP's CRC, which knows no addresses, is computed where the port changes.
 //!
 //! Not for fragments: only a whole packet has its ports and its payload.
 
-use std::net::SocketAddrV4;
-
 use crate::checksum::{self, Sum, update};
 use crate::offsets::Parts;
-use crate::wire::{Tcp, Udp, protocol, tcp, udp};
-use crate::{Hop, Offsets, Refused};
+use crate::wire::{Sctp, Tcp, Udp, protocol, sctp, tcp, udp};
+use crate::{Address, End, Hop, Offsets, Refused};
 
 /// Which end of the packet is translated.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
+enum Side {
     Src,
     Dst,
 }
@@ -24,16 +23,17 @@ enum End {
 ///
 /// # Errors
 ///
-/// [`Refused::Ttl`], [`Refused::Protocol`], and [`Refused::Truncated`] when `at` is not of this
-/// frame.
+/// [`Refused::Ttl`]; [`Refused::Protocol`] for what NAT does not translate, and
+/// [`Refused::Fragment`]; [`Refused::Family`] and [`Refused::Truncated`] when `at` is not of this
+/// frame or `dest` not of its family.
 #[inline]
-pub fn to_server(
+pub fn to_server<A: Address>(
     frame: &mut [u8],
     at: Offsets,
-    dest: SocketAddrV4,
+    dest: impl Into<End<A>>,
     hop: &Hop,
 ) -> Result<(), Refused> {
-    translate(frame, at, End::Dst, dest, hop)
+    forward(frame, at, Side::Dst, dest.into(), hop)
 }
 
 /// Turns a server's packet to the client into one from the virtual service `vip`, and sends it on
@@ -43,75 +43,116 @@ pub fn to_server(
 ///
 /// As [`to_server`].
 #[inline]
-pub fn to_client(
+pub fn to_client<A: Address>(
     frame: &mut [u8],
     at: Offsets,
-    vip: SocketAddrV4,
+    vip: impl Into<End<A>>,
     hop: &Hop,
 ) -> Result<(), Refused> {
-    translate(frame, at, End::Src, vip, hop)
+    forward(frame, at, Side::Src, vip.into(), hop)
 }
 
-/// `end` is a constant of both callers, so inlining leaves no branch on it.
-#[inline(always)]
-fn translate(
+/// Turns a client's packet into one to `dest`, a server that is this host itself. It goes no hop
+/// further, so its time to live and its Ethernet addresses stay.
+///
+/// # Errors
+///
+/// As [`to_server`], but for [`Refused::Ttl`].
+#[inline]
+pub fn to_local<A: Address>(
     frame: &mut [u8],
     at: Offsets,
-    end: End,
-    new: SocketAddrV4,
+    dest: impl Into<End<A>>,
+) -> Result<(), Refused> {
+    let mut parts = at.parts::<A>(frame)?;
+    let change = translate(&mut parts, at, Side::Dst, dest.into())?;
+    A::changed(parts.ip, change);
+    Ok(())
+}
+
+/// `side` is a constant of both callers, so inlining leaves no branch on it.
+#[inline(always)]
+fn forward<A: Address>(
+    frame: &mut [u8],
+    at: Offsets,
+    side: Side,
+    new: End<A>,
     hop: &Hop,
 ) -> Result<(), Refused> {
-    let mut parts = at.parts(frame)?;
-    if parts.ip.ttl() <= 1 {
+    let mut parts = at.parts::<A>(frame)?;
+    if A::ttl(parts.ip) <= 1 {
         return Err(Refused::Ttl);
     }
-    let old = if end == End::Dst { parts.ip.dst() } else { parts.ip.src() };
-    let address = Sum::change32(u32::from_be_bytes(old), (*new.ip()).into());
-    // The last step that can fail comes before the first that writes.
-    match parts.ip.protocol() {
-        protocol::TCP => translate_tcp(&mut parts, end, new.port(), address)?,
-        protocol::UDP => translate_udp(&mut parts, end, new.port(), address)?,
-        _ => return Err(Refused::Protocol),
-    }
-    match end {
-        End::Src => parts.ip.set_src(new.ip().octets()),
-        End::Dst => parts.ip.set_dst(new.ip().octets()),
-    }
-    parts.ip.decrement_ttl_and(address);
+    let change = translate(&mut parts, at, side, new)?;
+    A::forward(parts.ip, change);
     hop.write(parts.link);
     Ok(())
 }
 
+/// Writes the address and the port, and gives what the IP header's own checksum has to take in.
 #[inline(always)]
-fn translate_tcp(parts: &mut Parts<'_>, end: End, port: u16, address: Sum) -> Result<(), Refused> {
+fn translate<A: Address>(
+    parts: &mut Parts<'_, A>,
+    at: Offsets,
+    side: Side,
+    new: End<A>,
+) -> Result<Sum, Refused> {
+    if at.fragment {
+        return Err(Refused::Fragment);
+    }
+    let old = if side == Side::Dst { A::dst(parts.ip) } else { A::src(parts.ip) };
+    let address = A::change(old, new.address);
+    // The last step that can fail comes before the first that writes.
+    match at.protocol {
+        protocol::TCP => translate_tcp(parts.transport, side, new.port, address)?,
+        protocol::UDP => translate_udp(parts, side, new.port, address)?,
+        protocol::SCTP => translate_sctp(parts.transport, side, new.port)?,
+        // They have no ports, and IPVS does not look further into them.
+        protocol::AH | protocol::ESP => {}
+        _ => return Err(Refused::Protocol),
+    }
+    match side {
+        Side::Src => A::set_src(parts.ip, new.address),
+        Side::Dst => A::set_dst(parts.ip, new.address),
+    }
+    Ok(address)
+}
+
+#[inline(always)]
+fn translate_tcp(transport: &mut [u8], side: Side, port: u16, address: Sum) -> Result<(), Refused> {
     let header: &mut [u8; tcp::HEADER_LEN] =
-        parts.transport.first_chunk_mut().ok_or(Refused::Truncated)?;
+        transport.first_chunk_mut().ok_or(Refused::Truncated)?;
     let mut tcp = Tcp::new_unchecked(header);
-    let old = if end == End::Dst { tcp.dst_port() } else { tcp.src_port() };
+    let old = if side == Side::Dst { tcp.dst_port() } else { tcp.src_port() };
     let check = update(tcp.checksum(), address + Sum::change16(old, port));
     tcp.set_checksum(check);
-    match end {
-        End::Src => tcp.set_src_port(port),
-        End::Dst => tcp.set_dst_port(port),
+    match side {
+        Side::Src => tcp.set_src_port(port),
+        Side::Dst => tcp.set_dst_port(port),
     }
     Ok(())
 }
 
 #[inline(always)]
-fn translate_udp(parts: &mut Parts<'_>, end: End, port: u16, address: Sum) -> Result<(), Refused> {
+fn translate_udp<A: Address>(
+    parts: &mut Parts<'_, A>,
+    side: Side,
+    port: u16,
+    address: Sum,
+) -> Result<(), Refused> {
     let header: &[u8; udp::HEADER_LEN] = parts.transport.first_chunk().ok_or(Refused::Truncated)?;
     let check = match Udp::new_unchecked(header).checksum() {
-        0 => missing_udp_checksum(parts)?,
+        0 => missing_udp_checksum(parts),
         check => check,
     };
     let header: &mut [u8; udp::HEADER_LEN] =
         parts.transport.first_chunk_mut().ok_or(Refused::Truncated)?;
     let mut udp = Udp::new_unchecked(header);
-    let old = if end == End::Dst { udp.dst_port() } else { udp.src_port() };
+    let old = if side == Side::Dst { udp.dst_port() } else { udp.src_port() };
     udp.set_checksum(checksum::udp(update(check, address + Sum::change16(old, port))));
-    match end {
-        End::Src => udp.set_src_port(port),
-        End::Dst => udp.set_dst_port(port),
+    match side {
+        Side::Src => udp.set_src_port(port),
+        Side::Dst => udp.set_dst_port(port),
     }
     Ok(())
 }
@@ -120,13 +161,29 @@ fn translate_udp(parts: &mut Parts<'_>, end: End, port: u16, address: Sum) -> Re
 /// covers what IP carries, not what the datagram's length field says: that is what the kernel
 /// sums.
 #[cold]
-fn missing_udp_checksum(parts: &Parts<'_>) -> Result<u16, Refused> {
-    let ip = &parts.ip;
-    let len = usize::from(ip.total_len()).checked_sub(ip.header_len());
-    let payload = len.and_then(|len| parts.transport.get(..len)).ok_or(Refused::Truncated)?;
-    // The payload is part of an IPv4 packet, so its length fits.
-    let pseudo = Sum::pseudo_v4(ip.src(), ip.dst(), protocol::UDP, payload.len() as u16);
-    Ok((pseudo + Sum::of(payload)).finish())
+fn missing_udp_checksum<A: Address>(parts: &Parts<'_, A>) -> u16 {
+    // A packet's payload: its length fits.
+    let len = parts.transport.len() as u32;
+    let pseudo = A::pseudo(A::src(parts.ip), A::dst(parts.ip), protocol::UDP, len);
+    (pseudo + Sum::of(parts.transport)).finish()
+}
+
+#[inline]
+fn translate_sctp(transport: &mut [u8], side: Side, port: u16) -> Result<(), Refused> {
+    let header: &mut [u8; sctp::HEADER_LEN] =
+        transport.first_chunk_mut().ok_or(Refused::Truncated)?;
+    let mut sctp = Sctp::new_unchecked(header);
+    let old = if side == Side::Dst { sctp.dst_port() } else { sctp.src_port() };
+    // A wrong CRC stays as it is then, as in the kernel.
+    if old == port {
+        return Ok(());
+    }
+    match side {
+        Side::Src => sctp.set_src_port(port),
+        Side::Dst => sctp.set_dst_port(port),
+    }
+    sctp::fill_crc(transport);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -134,7 +191,7 @@ mod tests {
     use super::*;
     use crate::wire::{Ipv4, hex};
     use proptest::prelude::*;
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, SocketAddrV4};
 
     const HOP: Hop = Hop { src: [2, 0, 0, 0, 0, 0xe1], dst: [2, 0, 0, 0, 1, 1] };
     const DEST: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 1, 1), 8080);
@@ -142,7 +199,7 @@ mod tests {
     fn to_dest(frame: &str) -> Result<Vec<u8>, Refused> {
         let mut frame = hex(frame);
         let before = frame.clone();
-        let at = Offsets::of_ipv4(&frame).unwrap();
+        let at = Offsets::of(&frame).unwrap();
         let result = to_server(&mut frame, at, DEST, &HOP);
         if result.is_err() {
             assert_eq!(frame, before, "a refused frame stays as it was");
@@ -197,12 +254,40 @@ mod tests {
         echo[24..26].fill(0);
         let check = Sum::of(&echo[14..34]).finish();
         echo[24..26].copy_from_slice(&check.to_be_bytes());
-        let at = Offsets::of_ipv4(&echo).unwrap();
+        let at = Offsets::of(&echo).unwrap();
         assert_eq!(to_server(&mut echo, at, DEST, &HOP), Err(Refused::Protocol));
         let ttl1 = "0200000000c10200000000c008004500002800050000010600b4ac1003070a00000113\
                     880050000003e80000000050022000bf0a0000";
         assert_eq!(to_dest(ttl1), Err(Refused::Ttl));
     }
+
+    #[test]
+    fn of_ah_and_esp_the_address_is_translated() {
+        for protocol in [50, 51] {
+            let ends = (END_OF_CLIENT, SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 0));
+            let (given, at) = frame(0, 0, protocol, ends, 64, b"sealed");
+            let mut out = given.clone();
+            assert_eq!(to_server(&mut out, at, DEST, &HOP), Ok(()));
+            assert_eq!(out[30..34], [10, 0, 1, 1]);
+            assert_eq!(out[34..], given[34..], "nothing behind the header");
+            assert!(Ipv4::new_checked(&out[14..]).is_ok());
+        }
+    }
+
+    #[test]
+    fn an_sctp_crc_is_made_only_where_the_port_changes() {
+        // Recorded: nat_v6_sctp, cookieack: its second word is the CRC.
+        let packet = "1f909c4000000001deadbeef0b000004";
+        let translated = |port| {
+            let mut packet = hex(packet);
+            translate_sctp(&mut packet, Side::Src, port).unwrap();
+            packet
+        };
+        assert_eq!(translated(80), hex("00509c400000000155f63b2c0b000004"));
+        assert_eq!(translated(8080), hex(packet), "a wrong one stays");
+    }
+
+    const END_OF_CLIENT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(172, 16, 3, 7), 0);
 
     /// A frame with right checksums, from its parts.
     fn frame(
@@ -232,7 +317,8 @@ mod tests {
         frame.extend(ends.1.port().to_be_bytes());
         frame.extend(std::iter::repeat_n(0, header_len - 4));
         frame.extend(payload);
-        let at = Offsets { l3: l3 as u16, l4: l4 as u16 };
+        let (end, l3, l4) = (frame.len() as u32, l3 as u16, l4 as u16);
+        let at = Offsets { end, l3, l4, protocol, ..Offsets::default() };
         sum(&mut frame, at);
         (frame, at)
     }
@@ -278,8 +364,11 @@ mod tests {
             prop_assert_eq!(Offsets::of_ipv4(&given), Ok(at));
             // Padding is no part of the sum.
             given.extend([0xee; 5]);
-            let translate = if to_the_server { to_server } else { to_client };
-            prop_assert_eq!(translate(&mut given, at, new, &HOP), Ok(()));
+            let done = match to_the_server {
+                true => to_server(&mut given, at, new, &HOP),
+                false => to_client(&mut given, at, new, &HOP),
+            };
+            prop_assert_eq!(done, Ok(()));
             given.truncate(expected.len());
             prop_assert_eq!(given, expected);
         }

@@ -20,8 +20,12 @@ pub mod kind {
     pub const DEST_UNREACHABLE: u8 = 3;
     /// A question for an answer (ping).
     pub const ECHO: u8 = 8;
+    /// The receiver is overloaded; nobody sends it any more (RFC 6633).
+    pub const SOURCE_QUENCH: u8 = 4;
     /// The time to live was used up.
     pub const TIME_EXCEEDED: u8 = 11;
+    /// A field of the IP header makes no sense.
+    pub const PARAMETER_PROBLEM: u8 = 12;
 }
 
 /// A view of an ICMP message.

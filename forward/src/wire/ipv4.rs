@@ -18,6 +18,8 @@ mod field {
 
 /// Bytes of the header without options.
 pub const HEADER_LEN: usize = 20;
+/// Bytes of options at most.
+pub const MAX_OPTIONS: usize = 40;
 
 const DF: u16 = 0x4000;
 const MF: u16 = 0x2000;
@@ -39,7 +41,7 @@ impl<T: AsRef<[u8]>> Ipv4<T> {
     ///
     /// # Errors
     ///
-    /// Any [`Malformed`] but `NotIpv4`.
+    /// Any [`Malformed`] that is about IPv4.
     #[inline]
     pub fn new_checked(buffer: T) -> Result<Self, Malformed> {
         let bytes = buffer.as_ref();
@@ -191,16 +193,60 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Ipv4<T> {
         write(self.buffer.as_mut(), field::DST, &address);
     }
 
+    /// Takes a change of the header into its checksum.
+    #[inline]
+    pub(crate) fn update_checksum(&mut self, change: Sum) {
+        let check = update(self.checksum(), change);
+        self.set_checksum(check);
+    }
+
+    /// Computes the header checksum anew.
+    pub(crate) fn fill_checksum(&mut self) {
+        self.set_checksum(0);
+        let header_len = self.header_len();
+        let check = Sum::of(&self.buffer.as_ref()[..header_len]).finish();
+        self.set_checksum(check);
+    }
+
+    /// Sets the length of the packet, the header's included.
+    #[inline]
+    pub(crate) fn set_total_len(&mut self, len: u16) {
+        write(self.buffer.as_mut(), field::TOTAL_LEN, &len.to_be_bytes());
+    }
+
+    /// Sets type of service.
+    #[inline]
+    pub(crate) fn set_tos(&mut self, tos: u8) {
+        self.buffer.as_mut()[field::TOS] = tos;
+    }
+
+    /// Sets what the header says of fragments: whether there may be any, whether more follow, and
+    /// where this one's payload begins, a multiple of 8 bytes.
+    #[inline]
+    pub(crate) fn set_fragment(&mut self, dont_fragment: bool, more: bool, offset: u16) {
+        let flags = if dont_fragment { DF } else { 0 } | if more { MF } else { 0 };
+        let flags_fragment = flags | (offset / 8);
+        write(self.buffer.as_mut(), field::FLAGS_FRAGMENT, &flags_fragment.to_be_bytes());
+    }
+
     /// Takes one off the time to live, which is not 0, and brings the checksum up to date with
     /// that.
     #[inline]
     pub fn decrement_ttl(&mut self) {
-        self.decrement_ttl_and(Sum::change16(0, 0));
+        self.decrement_ttl_and(Sum::NOTHING);
+    }
+
+    /// Makes the packet `more` bytes longer, or shorter.
+    pub fn grow(&mut self, more: i16) {
+        let (old, new) = (self.total_len(), self.total_len().wrapping_add_signed(more));
+        write(self.buffer.as_mut(), field::TOTAL_LEN, &new.to_be_bytes());
+        let check = update(self.checksum(), Sum::change16(old, new));
+        self.set_checksum(check);
     }
 
     /// As [`decrement_ttl`](Self::decrement_ttl), with another change of the header taken into
     /// the checksum.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn decrement_ttl_and(&mut self, change: Sum) {
         let check = update(self.checksum(), change + TTL_DOWN);
         self.set_checksum(check);
@@ -234,19 +280,20 @@ impl Ipv4Header {
     /// The header's bytes, checksum included.
     #[inline]
     pub fn to_bytes(&self) -> [u8; HEADER_LEN] {
-        let mut bytes = [0; HEADER_LEN];
-        bytes[field::VERSION_IHL] = 0x45;
-        bytes[field::TOS] = self.tos;
-        write(&mut bytes, field::TOTAL_LEN, &self.total_len.to_be_bytes());
-        write(&mut bytes, field::ID, &self.id.to_be_bytes());
         let flags = if self.dont_fragment { DF } else { 0 };
-        write(&mut bytes, field::FLAGS_FRAGMENT, &flags.to_be_bytes());
-        bytes[field::TTL] = self.ttl;
-        bytes[field::PROTOCOL] = self.protocol;
-        write(&mut bytes, field::SRC, &self.src);
-        write(&mut bytes, field::DST, &self.dst);
-        let check = Sum::of(&bytes).finish();
-        write(&mut bytes, field::CHECKSUM, &check.to_be_bytes());
+        let word = |high: u16, low: u16| u32::from(high) << 16 | u32::from(low);
+        let first = word(0x4500 | u16::from(self.tos), self.total_len);
+        let second = word(self.id, flags);
+        let third = word(u16::from_be_bytes([self.ttl, self.protocol]), 0);
+        let (src, dst) = (u32::from_be_bytes(self.src), u32::from_be_bytes(self.dst));
+        // Summed word by word: to read back what was just written in pieces takes longer.
+        let sum = [first, second, third, src, dst].into_iter().map(Sum::word32);
+        let check = sum.fold(Sum::NOTHING, |sum, word| sum + word).finish();
+        let words = [first, second, third | u32::from(check), src, dst];
+        let mut bytes = [0; HEADER_LEN];
+        for (bytes, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+            *bytes = word.to_be_bytes();
+        }
         bytes
     }
 }

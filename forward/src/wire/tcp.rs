@@ -20,6 +20,8 @@ pub mod flag {
     pub const SYN: u8 = 0x02;
     /// The connection is reset.
     pub const RST: u8 = 0x04;
+    /// Data is to be handed on at once.
+    pub const PSH: u8 = 0x08;
     /// The acknowledgement is valid.
     pub const ACK: u8 = 0x10;
 }

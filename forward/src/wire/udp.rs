@@ -1,6 +1,7 @@
 //! The UDP header (RFC 768).
 
 use super::{Malformed, read, write};
+use crate::checksum::Sum;
 
 mod field {
     pub const SRC_PORT: usize = 0;
@@ -94,6 +95,39 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Udp<T> {
     }
 }
 
+/// The fields of a UDP header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UdpHeader {
+    /// The sender's port.
+    pub src_port: u16,
+    /// The receiver's port.
+    pub dst_port: u16,
+    /// Bytes of the datagram, header included.
+    pub length: u16,
+    /// The checksum.
+    pub checksum: u16,
+}
+
+impl UdpHeader {
+    /// The header's bytes.
+    #[inline]
+    pub fn to_bytes(&self) -> [u8; HEADER_LEN] {
+        let fields = [self.src_port, self.dst_port, self.length, self.checksum];
+        let mut bytes = [0; HEADER_LEN];
+        for (bytes, field) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(fields) {
+            *bytes = field.to_be_bytes();
+        }
+        bytes
+    }
+
+    /// The sum of the fields, of the checksum too.
+    #[inline]
+    pub(crate) fn sum(&self) -> Sum {
+        let ports = Sum::word(self.src_port) + Sum::word(self.dst_port);
+        ports + Sum::word(self.length) + Sum::word(self.checksum)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +149,12 @@ mod tests {
         udp.set_dst_port(0x5678);
         udp.set_checksum(0x9abc);
         assert_eq!(udp.buffer, hex("12345678000d9abc7175657279"));
+    }
+
+    #[test]
+    fn a_header_is_its_bytes() {
+        let header = UdpHeader { src_port: 40000, dst_port: 80, length: 13, checksum: 0x5a43 };
+        assert_eq!(header.to_bytes()[..], hex(QUERY)[..8]);
     }
 
     #[test]

@@ -1,0 +1,83 @@
+//! Frames whose checksum the sender left to the next who knows how (the kernel's
+//! `CHECKSUM_PARTIAL`): the field holds the folded sum of the pseudo header only.
+//!
+//! Such a frame may be forwarded by any method: the rewrites bring the sum of the pseudo header up
+//! to date as they would a whole checksum, but for [`nat`](crate::nat), whose arithmetic is for the
+//! complement. So it is finished first, unless a GUE tunnel with remote checksum offload takes it
+//! as it is.
+
+use crate::checksum::{self, Sum};
+use crate::wire::protocol;
+use crate::{Offsets, Refused};
+
+/// Where the rest of the work is, in bytes from the frame's first: `csum_start` and
+/// `csum_start + csum_offset` of a `virtio_net_hdr`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    /// From where to the packet's end is to be summed.
+    pub start: u16,
+    /// Where the result goes.
+    pub field: u16,
+}
+
+impl Unfinished {
+    /// Where it is in a TCP or UDP packet; `None` for others, which have no such sum.
+    pub fn of(at: Offsets) -> Option<Self> {
+        let field = match at.protocol {
+            protocol::TCP => 16,
+            protocol::UDP => 6,
+            _ => return None,
+        };
+        Some(Self { start: at.l4, field: at.l4 + field })
+    }
+
+    /// Sums what is left, and writes the checksum.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Truncated`] when it is not inside the packet.
+    pub fn finish(self, frame: &mut [u8], at: Offsets) -> Result<(), Refused> {
+        let summed = frame.get(self.start.into()..at.end as usize).ok_or(Refused::Truncated)?;
+        let check = Sum::of(summed).finish();
+        let check = if at.protocol == protocol::UDP { checksum::udp(check) } else { check };
+        let field = usize::from(self.field);
+        let inside = self.start <= self.field && field + 2 <= at.end as usize;
+        let bytes = frame.get_mut(field..field + 2).filter(|_| inside);
+        bytes.ok_or(Refused::Truncated)?.copy_from_slice(&check.to_be_bytes());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::hex;
+
+    #[test]
+    fn a_recorded_frame_is_finished() {
+        // Recorded: partial_dr_v4, udp: 5 bytes in the padding's place are not summed.
+        let mut frame = hex("0200000000c10200000000c0080045000021000100004011c1b3ac1003070a000001\
+                             00050050000db936");
+        frame.extend(b"hello");
+        frame.extend([0xee; 5]);
+        let at = Offsets::of(&frame).unwrap();
+        let todo = Unfinished::of(at).unwrap();
+        assert_eq!(todo, Unfinished { start: 34, field: 40 });
+        let pseudo = Sum::pseudo_v4([172, 16, 3, 7], [10, 0, 0, 1], 17, 13);
+        assert_eq!(pseudo.folded(), 0xb936);
+        todo.finish(&mut frame, at).unwrap();
+        let whole = pseudo + Sum::of(at.transport(&frame).unwrap());
+        assert_eq!(whole.finish(), 0);
+    }
+
+    #[test]
+    fn what_is_outside_is_refused() {
+        let mut frame = [0; 60];
+        let at = Offsets { end: 50, l3: 14, l4: 34, ..Offsets::default() };
+        for (start, field) in [(34, 49), (51, 50), (34, 33), (60, 60), (u16::MAX, u16::MAX)] {
+            let todo = Unfinished { start, field };
+            assert_eq!(todo.finish(&mut frame, at), Err(Refused::Truncated), "{todo:?}");
+        }
+        assert_eq!(Unfinished::of(Offsets { protocol: 132, ..at }), None);
+    }
+}
