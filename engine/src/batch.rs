@@ -4,12 +4,16 @@ use std::net::Ipv4Addr;
 
 use uvs_forward::Offsets;
 
+use crate::address::Address;
 use crate::counters::{DropReason, HostReason};
 use crate::link::LinkId;
 use crate::port::{BATCH, Frame};
 use crate::proto::{Direction, Event};
-use crate::snapshot::Endpoint;
-use crate::table::Conn;
+use crate::service::Endpoint;
+use crate::table::{Conn, Hint};
+
+/// The number that no service has.
+pub const NO_SERVICE: u32 = u32::MAX;
 
 /// What is to become of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +39,9 @@ pub enum Answer {
     TimeExceeded,
     /// Too big for a link; it carries this many bytes.
     FragNeeded(u16),
+    /// A TCP segment of no connection: a reset with these sequence and acknowledgement numbers and
+    /// flags.
+    Reset(u32, u32, u8),
 }
 
 /// A frame and what is known of it. Each stage fills in its part; what a stage has not reached
@@ -49,8 +56,12 @@ pub struct Slot {
     pub frame: Frame,
     /// classify: the hash of its connection.
     pub hash: u64,
-    /// classify: the number of its service, when it comes from a client.
+    /// classify: the number of its service, or [`NO_SERVICE`].
     pub service: u32,
+    /// classify: its firewall mark; 0 is none.
+    pub mark: u32,
+    /// lookup: where its connection may be.
+    pub hint: Hint,
     /// parse: where the IP and transport headers begin.
     pub at: Offsets,
     /// parse: bytes from the IP header on.
@@ -60,9 +71,9 @@ pub struct Slot {
     /// parse: to which port.
     pub destination_port: u16,
     /// parse: who sent it.
-    pub source: Ipv4Addr,
+    pub source: Address,
     /// parse: to whom.
-    pub destination: Ipv4Addr,
+    pub destination: Address,
     /// parse: whether it must not be fragmented.
     pub dont_fragment: bool,
     /// parse: the TTL it came with.
@@ -88,19 +99,21 @@ impl Slot {
             frame,
             verdict: Verdict::Next,
             answer: None,
-            at: Offsets { l3: 0, l4: 0 },
+            at: Offsets::default(),
             ip_len: 0,
             dont_fragment: false,
             ttl: 0,
             protocol: 0,
             event: Event(0),
-            source: Ipv4Addr::UNSPECIFIED,
+            source: Address::UNSPECIFIED,
             source_port: 0,
-            destination: Ipv4Addr::UNSPECIFIED,
+            destination: Address::UNSPECIFIED,
             destination_port: 0,
             direction: Direction::In,
-            service: 0,
+            service: NO_SERVICE,
+            mark: 0,
             hash: 0,
+            hint: Hint::NONE,
             conn: None,
         }
     }

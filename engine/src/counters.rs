@@ -53,6 +53,9 @@ reasons! {
         BadChecksum "bad_checksum" "The IPv4 header checksum is wrong",
         NoDest "no_dest" "No server of the service can take a new connection (answered with ICMP port unreachable)",
         DestUnavailable "dest_unavailable" "The connection's server was removed",
+        DropPacket "drop_packet" "Would open a connection, and the setting drop_packet takes its part",
+        NoCallId "no_call_id" "A packet of a SIP service without a Call-ID that could tell its call",
+        Reset "reset" "A TCP packet of no known connection (answered with a reset, setting reset_unknown)",
         TableFull "table_full" "The connection table has no room for a new connection",
         TtlExceeded "ttl_exceeded" "The TTL is used up (answered with ICMP time exceeded)",
         TooBig "too_big" "Larger than the next link carries (answered with ICMP fragmentation needed where DF is set)",
@@ -250,6 +253,11 @@ impl Traffic {
     /// Counters for `workers` workers.
     pub fn new(workers: usize) -> Self {
         Self((0..workers).map(|_| CachePadded::default()).collect())
+    }
+
+    /// For how many workers it counts.
+    pub fn workers(&self) -> usize {
+        self.0.len()
     }
 
     /// A connection was opened.

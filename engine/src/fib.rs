@@ -10,6 +10,7 @@ use ahash::RandomState;
 use hashbrown::HashMap;
 use uvs_forward::Hop;
 
+use crate::address::Address;
 use crate::link::{Link, LinkId};
 
 /// A route, as it is put in.
@@ -89,8 +90,9 @@ impl Fib {
         Some(Hop { src: self.link(link)?.mac, dst })
     }
 
-    /// The next hop towards `destination`.
-    pub fn next_hop(&self, destination: Ipv4Addr) -> NextHop {
+    /// The next hop towards `destination`. To IPv6 destinations there is none yet.
+    pub fn next_hop(&self, destination: Address) -> NextHop {
+        let Some(destination) = destination.to_v4() else { return NextHop::NoRoute };
         let (link, neighbour) = match self.target(destination) {
             Target::Link(link) => (link, destination),
             Target::Gateway(link, router) => (link, router),
@@ -101,6 +103,11 @@ impl Fib {
             Some(hop) => NextHop::Ready(link, hop),
             None => NextHop::Unresolved(link, neighbour),
         }
+    }
+
+    /// Whether an address is the host's own.
+    pub fn is_local(&self, address: Address) -> bool {
+        address.to_v4().is_some_and(|address| self.target(address) == Target::Local)
     }
 
     fn target(&self, destination: Ipv4Addr) -> Target {

@@ -7,6 +7,8 @@
 
 pub mod link;
 
+pub mod address;
+
 pub mod port;
 
 pub mod batch;
@@ -17,7 +19,19 @@ pub mod table;
 
 pub mod proto;
 
+pub mod service;
+
+pub mod settings;
+
+pub mod marks;
+
+pub mod calls;
+
+pub mod defense;
+
 pub mod snapshot;
+
+pub mod publish;
 
 pub mod fib;
 

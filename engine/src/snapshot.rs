@@ -1,116 +1,23 @@
 //! The configuration as the workers see it: immutable, swapped whole (INV-6).
 //!
-//! The control plane builds a [`Snapshot`] and publishes it; a worker looks once a batch whether
-//! there is a newer one. What lives longer than a snapshot (connection counts, statistics, a
-//! scheduler's cursor) is shared between snapshots by `Arc`. A worker never frees a snapshot: the
-//! publisher keeps a reference until the workers have let go, and drops it on its own thread.
+//! The control plane builds a [`Snapshot`] and [publishes](crate::publish) it. What lives longer
+//! than a snapshot (connection counts, statistics, a scheduler's cursor) is shared between
+//! snapshots by `Arc`.
 
-use std::hash::{Hash, Hasher};
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::Arc;
 
 use ahash::RandomState;
 use hashbrown::{HashMap, HashSet};
-use uvs_forward::Method;
-use uvs_sched::{Load, Scheduler, ServerId};
+use uvs_forward::wire::protocol;
+use uvs_sched::ServerId;
 
-use crate::counters::Traffic;
 use crate::fib::{Fib, NextHop};
+use crate::marks::Marks;
 use crate::proto::Timeouts;
+use crate::service::{Dest, Endpoint, FTP, Service, ServiceKey};
+use crate::settings::Settings;
 use crate::table::{Conn, flag};
-
-/// What names a service, or a server's end of a connection: protocol, address, port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Endpoint {
-    /// IP protocol number.
-    pub protocol: u8,
-    /// IPv4 address.
-    pub address: Ipv4Addr,
-    /// Port.
-    pub port: u16,
-}
-
-/// As one number, which a hasher takes in one step; derived, it would be three writes and a loop.
-impl Hash for Endpoint {
-    #[inline]
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let address = u64::from(self.address.to_bits());
-        state.write_u64(u64::from(self.protocol) << 48 | u64::from(self.port) << 32 | address);
-    }
-}
-
-/// A virtual service.
-#[derive(Debug)]
-pub struct Service {
-    /// Protocol, virtual address and port.
-    pub endpoint: Endpoint,
-    /// Who picks the server.
-    pub scheduler: Scheduler,
-    /// The servers, in the order in which the scheduler numbers them.
-    pub servers: Vec<Arc<Dest>>,
-    /// Its statistics.
-    pub traffic: Arc<Traffic>,
-}
-
-/// A real server of one service.
-#[derive(Debug)]
-pub struct Dest {
-    /// Which server; connections remember this.
-    pub id: ServerId,
-    /// The service's protocol.
-    pub protocol: u8,
-    /// The server's address.
-    pub address: Ipv4Addr,
-    /// The server's port; DR and TUN leave the packet's port as it is.
-    pub port: u16,
-    /// How packets get there. Connections keep the method with which they were opened.
-    pub method: Method,
-    /// Whether replies of it may need translation: its method is NAT, or was while connections
-    /// were opened that are still there.
-    pub masqueraded: bool,
-    /// Connections at which it counts as overloaded; 0 is never.
-    pub upper_threshold: u32,
-    /// Connections below which it no longer does; 0 is three quarters of the upper one.
-    pub lower_threshold: u32,
-    /// False once it was removed while connections are left: their packets are dropped.
-    pub available: bool,
-    /// Its connections.
-    pub load: Arc<Load>,
-    /// Its statistics.
-    pub traffic: Arc<Traffic>,
-    /// Those of its service, which outlive it.
-    pub service_traffic: Arc<Traffic>,
-}
-
-impl Dest {
-    /// The server's end of its connections.
-    pub fn endpoint(&self) -> Endpoint {
-        Endpoint { protocol: self.protocol, address: self.address, port: self.port }
-    }
-
-    /// Counts a new connection in, inactive as in the kernel (ip_vs_conn.c, ip_vs_bind_dest).
-    pub fn bind(&self) {
-        let conns = self.load.open(false);
-        if self.upper_threshold != 0 && conns >= self.upper_threshold {
-            self.load.set_overloaded(true);
-        }
-    }
-
-    /// Counts a connection out (ip_vs_conn.c, ip_vs_unbind_dest).
-    pub fn unbind(&self, active: bool) {
-        let conns = u64::from(self.load.close(active));
-        let (upper, lower) = (u64::from(self.upper_threshold), u64::from(self.lower_threshold));
-        let relieved = match (lower, upper) {
-            (0, 0) => true,
-            (0, upper) => conns * 4 < upper * 3,
-            (lower, _) => conns < lower,
-        };
-        if relieved {
-            self.load.set_overloaded(false);
-        }
-    }
-}
 
 /// Where a server's packets leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,18 +30,43 @@ pub struct Exit {
     pub mtu: u16,
 }
 
+/// What a snapshot is made of, but for the services.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// Timeouts of the connection states.
+    pub timeouts: Timeouts,
+    /// The settings.
+    pub settings: Settings,
+    /// Firewall marks.
+    pub marks: Arc<Marks>,
+}
+
 /// The whole configuration at one time.
 #[derive(Debug)]
 pub struct Snapshot {
-    services: HashMap<Endpoint, u32, RandomState>,
+    services: HashMap<ServiceKey, u32, RandomState>,
+    /// Which of the rarer kinds of services there are, so that nobody looks for them in vain.
+    kinds: Kinds,
     list: Vec<Arc<Service>>,
     nat_servers: HashSet<Endpoint, RandomState>,
     dests: Vec<Option<Arc<Dest>>>,
+    /// By [`ServerId`]: in which service, and where in its list.
+    places: Vec<Option<(u32, u32)>>,
     exits: Vec<Exit>,
     /// Links, routes, neighbours.
     pub fib: Arc<Fib>,
-    /// Timeouts of the connection states.
-    pub timeouts: Timeouts,
+    /// Timeouts, settings, marks.
+    pub rules: Rules,
+    /// Whether a service has timeouts of its own.
+    pub own_timeouts: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Kinds {
+    any_port: bool,
+    ftp: bool,
+    /// NAT servers that answer from any port or with any protocol.
+    wide_nat: bool,
 }
 
 impl Snapshot {
@@ -144,37 +76,68 @@ impl Snapshot {
         list: Vec<Arc<Service>>,
         dests: Vec<Option<Arc<Dest>>>,
         fib: Arc<Fib>,
-        timeouts: Timeouts,
+        rules: Rules,
     ) -> Self {
-        let services = list.iter().zip(0..).map(|(s, at)| (s.endpoint, at)).collect();
+        let services: HashMap<_, _, _> = list.iter().zip(0..).map(|(s, at)| (s.key, at)).collect();
         let replying = dests.iter().flatten().filter(|dest| dest.masqueraded);
-        let nat_servers = replying.map(|dest| dest.endpoint()).collect();
+        // A server of FTP answers from the ports of its data connections as well.
+        let port = |dest: &Dest| if dest.ftp { 0 } else { dest.port };
+        let replying = replying.map(|dest| Endpoint { port: port(dest), ..dest.endpoint() });
+        let nat_servers: HashSet<_, _> = replying.collect();
+        let kinds = Kinds::of(&list, &nat_servers);
+        let places = places(&list, dests.len());
         let exits = exits(&dests, &fib);
-        Self { services, list, nat_servers, dests, exits, fib, timeouts }
+        let own_timeouts = dests.iter().flatten().any(|dest| dest.timeouts.is_some());
+        Self { services, kinds, list, nat_servers, dests, places, exits, fib, rules, own_timeouts }
     }
 
     /// Nothing configured.
     pub fn empty(fib: Arc<Fib>) -> Self {
-        Self::new(Vec::new(), Vec::new(), fib, Timeouts::default())
+        Self::new(Vec::new(), Vec::new(), fib, Rules::default())
     }
 
     /// The same services with newer routes and neighbours.
     pub fn with_fib(&self, fib: Arc<Fib>) -> Self {
         Self {
             services: self.services.clone(),
+            kinds: self.kinds,
             list: self.list.clone(),
             nat_servers: self.nat_servers.clone(),
             dests: self.dests.clone(),
+            places: self.places.clone(),
             exits: exits(&self.dests, &fib),
             fib,
-            timeouts: self.timeouts.clone(),
+            rules: self.rules.clone(),
+            own_timeouts: self.own_timeouts,
         }
     }
 
-    /// The number of the service at this endpoint.
+    /// The number of the service for a packet to this endpoint with this firewall mark: that of
+    /// the mark, of the endpoint, for data connections of FTP that of FTP, or of any port
+    /// (ip_vs_ctl.c, ip_vs_service_find).
     #[inline]
-    pub fn find_service(&self, endpoint: &Endpoint) -> Option<u32> {
-        self.services.get(endpoint).copied()
+    pub fn find_service(&self, mark: u32, to: &Endpoint) -> Option<u32> {
+        let v6 = !to.address.is_v4();
+        if mark != 0
+            && let Some(service) = self.services.get(&ServiceKey::Mark { mark, v6 })
+        {
+            return Some(*service);
+        }
+        let at = |port| {
+            let key = ServiceKey::Endpoint(Endpoint { port, ..*to });
+            self.services.get(&key).copied()
+        };
+        at(to.port).or_else(|| {
+            let data = to.protocol == protocol::TCP && (to.port == FTP - 1 || to.port >= 1024);
+            let ftp = || if self.kinds.ftp && data { at(FTP) } else { None };
+            ftp().or_else(|| if self.kinds.any_port { at(0) } else { None })
+        })
+    }
+
+    /// Whether there is a service on FTP's port.
+    #[inline]
+    pub fn has_ftp(&self) -> bool {
+        self.kinds.ftp
     }
 
     /// A service by its number in this snapshot.
@@ -191,10 +154,18 @@ impl Snapshot {
     /// Whether replies of a NAT server come from this endpoint.
     #[inline]
     pub fn is_nat_server(&self, endpoint: &Endpoint) -> bool {
-        !self.nat_servers.is_empty() && self.nat_servers.contains(endpoint)
+        if self.nat_servers.is_empty() {
+            return false;
+        }
+        let any_port = Endpoint { port: 0, ..*endpoint };
+        self.nat_servers.contains(endpoint)
+            || self.kinds.wide_nat
+                && (self.nat_servers.contains(&any_port)
+                    || self.nat_servers.contains(&Endpoint { protocol: 0, ..any_port })
+                    || self.nat_servers.contains(&Endpoint { protocol: 0, ..*endpoint }))
     }
 
-    /// The endpoints from which replies of NAT servers come.
+    /// The endpoints from which replies of NAT servers come; port 0 is any, and so is protocol 0.
     pub fn nat_servers(&self) -> impl Iterator<Item = &Endpoint> {
         self.nat_servers.iter()
     }
@@ -205,11 +176,49 @@ impl Snapshot {
         self.dests.get(id.0 as usize)?.as_deref()
     }
 
-    /// Counts a connection that is gone out of its server.
+    /// Counts a new connection in at its server.
+    pub fn bind(&self, dest: &Dest) {
+        dest.bind();
+        self.changed(dest.id);
+    }
+
+    /// Counts a new template in at its server.
+    pub fn bind_template(&self, dest: &Dest) {
+        dest.bind_template();
+        self.changed(dest.id);
+    }
+
+    /// Counts a connection or template that is gone out of its server.
     pub fn unbind(&self, conn: &Conn) {
-        if let Some(dest) = self.dest(ServerId(conn.dest)) {
-            dest.unbind(conn.flags & flag::INACTIVE == 0);
+        let id = ServerId(conn.dest);
+        match self.dest(id) {
+            Some(dest) if conn.is_template() => dest.unbind_template(),
+            Some(dest) => dest.unbind(conn.flags & flag::INACTIVE == 0),
+            None => return,
         }
+        self.changed(id);
+    }
+
+    /// Moves a connection of a server to its active or inactive ones.
+    pub fn turn(&self, id: ServerId, active: bool) {
+        if let Some(dest) = self.dest(id) {
+            dest.load.turn(active);
+            self.changed(id);
+        }
+    }
+
+    /// Tells the scheduler that a server's load is another one now.
+    fn changed(&self, id: ServerId) {
+        if let Some(Some((service, place))) = self.places.get(id.0 as usize) {
+            self.list[*service as usize].scheduler.changed(*place as usize);
+        }
+    }
+
+    /// The timeouts of a server's connections.
+    #[inline]
+    pub fn timeouts(&self, id: ServerId) -> &Timeouts {
+        let own = || self.dest(id)?.timeouts.as_deref();
+        if self.own_timeouts { own().unwrap_or(&self.rules.timeouts) } else { &self.rules.timeouts }
     }
 
     /// Where packets to a server leave.
@@ -217,6 +226,29 @@ impl Snapshot {
     pub fn exit(&self, id: ServerId) -> Option<&Exit> {
         self.exits.get(id.0 as usize)
     }
+}
+
+impl Kinds {
+    fn of(list: &[Arc<Service>], nat_servers: &HashSet<Endpoint, RandomState>) -> Self {
+        let port = |port| {
+            let has = |key: &ServiceKey| !key.is_mark() && key.port() == port;
+            list.iter().any(|service| has(&service.key))
+        };
+        let wide_nat = nat_servers.iter().any(|server| server.port == 0 || server.protocol == 0);
+        Self { any_port: port(0), ftp: port(FTP), wide_nat }
+    }
+}
+
+fn places(list: &[Arc<Service>], dests: usize) -> Vec<Option<(u32, u32)>> {
+    let mut places = vec![None; dests];
+    for (number, service) in (0..).zip(list) {
+        for (place, dest) in (0..).zip(&service.servers) {
+            if let Some(entry) = places.get_mut(dest.id.0 as usize) {
+                *entry = Some((number, place));
+            }
+        }
+    }
+    places
 }
 
 fn exits(dests: &[Option<Arc<Dest>>], fib: &Fib) -> Vec<Exit> {
@@ -234,95 +266,4 @@ fn exits(dests: &[Option<Arc<Dest>>], fib: &Fib) -> Vec<Exit> {
         }
     };
     dests.iter().map(exit).collect()
-}
-
-/// The place where the newest snapshot is found.
-#[derive(Debug)]
-pub struct Published {
-    version: AtomicU64,
-    current: Mutex<Arc<Snapshot>>,
-    /// Snapshots that a worker may still be using; see [`Published::publish`].
-    retired: Mutex<Vec<Arc<Snapshot>>>,
-}
-
-impl Published {
-    /// Publishes a first snapshot.
-    pub fn new(first: Snapshot) -> Arc<Self> {
-        Arc::new(Self {
-            version: AtomicU64::new(1),
-            current: Mutex::new(Arc::new(first)),
-            retired: Mutex::new(Vec::new()),
-        })
-    }
-
-    /// Makes `next` the newest snapshot and frees those that no worker uses any more.
-    pub fn publish(&self, next: Snapshot) {
-        let next = Arc::new(next);
-        let old = std::mem::replace(&mut *lock(&self.current), next);
-        // Release: pairs with the Acquire in `Reader::refresh`; who sees the new number finds at
-        // least this snapshot in `current`.
-        self.version.fetch_add(1, Ordering::Release);
-        lock(&self.retired).push(old);
-        self.settled();
-    }
-
-    /// Whether every worker uses the newest snapshot. Frees the older ones that none uses.
-    pub fn settled(&self) -> bool {
-        let mut retired = lock(&self.retired);
-        retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
-        retired.is_empty()
-    }
-
-    /// The newest snapshot.
-    pub fn current(&self) -> Arc<Snapshot> {
-        lock(&self.current).clone()
-    }
-
-    /// A worker's way to the newest snapshot.
-    pub fn reader(self: &Arc<Self>) -> Reader {
-        let snapshot = self.current();
-        Reader { published: self.clone(), version: 0, snapshot }
-    }
-}
-
-/// Locks; a panic of another holder leaves the value whole, for it is only ever replaced.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-/// A worker's view of the newest snapshot.
-#[derive(Debug)]
-pub struct Reader {
-    published: Arc<Published>,
-    version: u64,
-    snapshot: Arc<Snapshot>,
-}
-
-impl Reader {
-    /// Looks for a newer snapshot, once a batch; true when there was one.
-    ///
-    /// Never waits: while the publisher holds the lock the old snapshot serves one batch more.
-    #[inline]
-    pub fn refresh(&mut self) -> bool {
-        // Acquire: pairs with the Release in `Published::publish`.
-        let version = self.published.version.load(Ordering::Acquire);
-        if version == self.version {
-            return false;
-        }
-        let newest = match self.published.current.try_lock() {
-            Ok(current) => current.clone(),
-            Err(TryLockError::Poisoned(current)) => current.into_inner().clone(),
-            Err(TryLockError::WouldBlock) => return false,
-        };
-        // The publisher still holds the old one in `retired`, so that this never frees it.
-        self.snapshot = newest;
-        self.version = version;
-        true
-    }
-
-    /// The snapshot that serves.
-    #[inline]
-    pub fn snapshot(&self) -> &Arc<Snapshot> {
-        &self.snapshot
-    }
 }

@@ -6,18 +6,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use uvs_forward::segment::Segment;
+
 use crate::ask::Asks;
 use crate::batch::{Batch, Verdict};
+use crate::calls::Calls;
 use crate::clock::{Clock, Ticks};
 use crate::counters::Counters;
+use crate::defense::{Defense, Guard, SCAN_BUDGET};
 use crate::host::Host;
 use crate::limiter::Limiter;
 use crate::port::Port;
-use crate::snapshot::{Published, Reader, Snapshot};
+use crate::publish::{Published, Reader};
+use crate::snapshot::Snapshot;
 use crate::stage::forward::Identification;
 use crate::stage::transmit::Outlet;
-use crate::stage::{classify, forward, lookup, parse, receive, schedule, state};
-use crate::table::{self, Conn, OnExpiry, Owner};
+use crate::stage::{
+    Context, SEGMENTS, classify, farewell, forward, lookup, parse, receive, schedule, state,
+};
+use crate::table::{self, Conn, OnExpiry, Owner, Table};
 use crate::waiting::Waiting;
 
 /// Entries of the timer wheel that are looked at between two batches; a batch's worth, so that
@@ -44,6 +51,18 @@ pub struct Shared {
     pub clock: Clock,
     /// ICMP answers a second and worker; `None` is no limit.
     pub answers_per_second: Option<u32>,
+    /// What is in force against overload.
+    pub defense: Arc<Defense>,
+    /// The names of calls.
+    pub calls: Arc<Calls>,
+}
+
+impl Shared {
+    /// What workers share whose answers are not limited.
+    pub fn new(published: Arc<Published>, asks: Arc<Asks>, clock: Clock) -> Self {
+        let (defense, calls) = (Arc::default(), Arc::default());
+        Self { published, asks, clock, answers_per_second: None, defense, calls }
+    }
 }
 
 /// A worker: its port, its part of the connection table, and what it carries between batches.
@@ -51,7 +70,13 @@ pub struct Worker<P, H> {
     clock: Clock,
     reader: Reader,
     batch: Batch,
+    table: Arc<Table>,
     owner: Owner,
+    defense: Arc<Defense>,
+    calls: Arc<Calls>,
+    segments: Vec<Segment>,
+    /// Only worker 0 has it.
+    guard: Option<Guard>,
     outlet: Outlet<P, H>,
 }
 
@@ -62,7 +87,12 @@ impl<P: Port, H: Host> Worker<P, H> {
             clock: shared.clock.clone(),
             reader: shared.published.reader(),
             batch: Batch::new(),
+            table: owner.table().clone(),
+            guard: (owner.worker() == 0).then(|| Guard::new(shared.clock.now().0.into())),
             owner,
+            defense: shared.defense.clone(),
+            calls: shared.calls.clone(),
+            segments: Vec::with_capacity(SEGMENTS),
             outlet: Outlet {
                 port,
                 host,
@@ -100,23 +130,53 @@ impl<P: Port, H: Host> Worker<P, H> {
         if waited {
             outlet.release(&snapshot.fib, now);
         }
+        let mut context = Context {
+            snapshot,
+            owner: &mut self.owner,
+            defense: &self.defense,
+            calls: &self.calls,
+            segments: &mut self.segments,
+            now,
+        };
+        if let Some(guard) = &mut self.guard {
+            guard.turn(&mut context, SCAN_BUDGET);
+        }
         let count = receive::receive(&mut outlet.port, &mut self.batch, &outlet.counters);
         if count > 0 {
-            run_stages(&mut self.batch, snapshot, &mut self.owner, &mut outlet.ids, now);
+            run_stages(&mut self.batch, &mut context, &mut outlet.ids);
             outlet.transmit(&mut self.batch, &snapshot.fib, now);
         }
-        if count > 0 || waited {
+        let (table, segments) = (&self.table, &mut self.segments);
+        self.owner.expire(now, EXPIRY_BUDGET, &mut Ending { snapshot, table, segments });
+        let originates = !segments.is_empty();
+        if originates {
+            outlet.originate_segments(segments, &snapshot.fib);
+        }
+        if count > 0 || waited || originates {
             outlet.port.flush();
         }
-        self.owner.expire(now, EXPIRY_BUDGET, &mut Unbind(snapshot));
         count
     }
 
-    /// Ends all connections whose time is up by now, for simulated time.
-    pub fn expire_all(&mut self) {
+    /// Does all that is due by now, for simulated time: ends the connections whose time is up, and
+    /// looks after the defences as if a turn had no limit.
+    pub fn catch_up(&mut self) {
         self.reader.refresh();
         let snapshot = self.reader.snapshot();
-        self.owner.expire(self.clock.now(), usize::MAX, &mut Unbind(snapshot));
+        if let Some(guard) = &mut self.guard {
+            let mut context = Context {
+                snapshot,
+                owner: &mut self.owner,
+                defense: &self.defense,
+                calls: &self.calls,
+                segments: &mut self.segments,
+                now: self.clock.now(),
+            };
+            guard.turn(&mut context, u64::MAX);
+        }
+        let (table, segments) = (&self.table, &mut self.segments);
+        let ending = &mut Ending { snapshot, table, segments };
+        self.owner.expire(self.clock.now(), usize::MAX, ending);
     }
 
     /// Runs until `stop` is set. With `busy` it never sleeps; else it sleeps in the port when
@@ -156,36 +216,48 @@ impl<P: Port, H: Host> Worker<P, H> {
     }
 }
 
-/// Counts expired connections out of their servers.
-struct Unbind<'a>(&'a Snapshot);
+/// How long a template whose time is over stays while connections of it live (ip_vs_conn.c,
+/// ip_vs_conn_expire).
+const TEMPLATE_STAYS: Ticks = Ticks::from_secs(60);
 
-impl OnExpiry for Unbind<'_> {
-    fn expired(&mut self, _conn: &Conn) -> table::Verdict {
-        table::Verdict::Remove
+/// Counts expired connections out of their servers and templates.
+struct Ending<'a> {
+    snapshot: &'a Snapshot,
+    table: &'a Table,
+    segments: &'a mut Vec<Segment>,
+}
+
+impl OnExpiry for Ending<'_> {
+    fn expired(&mut self, conn: &Conn) -> table::Verdict {
+        if conn.children > 0 {
+            return table::Verdict::Keep { timeout: TEMPLATE_STAYS };
+        }
+        match farewell::ask(conn, self.snapshot, self.table, self.segments) {
+            Some(timeout) => table::Verdict::Keep { timeout },
+            None => table::Verdict::Remove,
+        }
     }
 
     fn removed(&mut self, conn: &Conn) {
-        self.0.unbind(conn);
+        self.snapshot.unbind(conn);
+        if let Some(template) = conn.control {
+            self.table.orphan(template);
+        }
     }
 }
 
 /// The stages between the rings, in the order of a frame's way.
-fn run_stages(
-    batch: &mut Batch,
-    snapshot: &Snapshot,
-    owner: &mut Owner,
-    ids: &mut Identification,
-    now: Ticks,
-) {
+fn run_stages(batch: &mut Batch, context: &mut Context<'_>, ids: &mut Identification) {
+    let snapshot = context.snapshot;
     parse::parse(batch, &snapshot.fib);
-    classify::classify(batch, snapshot, owner.table());
-    lookup::lookup(batch, owner.table());
+    classify::classify(batch, snapshot, context.owner.table());
+    lookup::lookup(batch, context.owner.table());
     for slot in batch.undecided() {
         // Together, frame by frame: see the schedule stage.
-        schedule::schedule(slot, snapshot, owner, now);
+        schedule::schedule(slot, context);
         if slot.verdict == Verdict::Next {
-            state::advance(slot, snapshot, owner, now);
+            state::advance(slot, context);
         }
     }
-    forward::forward(batch, snapshot, usize::from(owner.worker()), ids);
+    forward::forward(batch, snapshot, usize::from(context.owner.worker()), ids);
 }

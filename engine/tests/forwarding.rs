@@ -198,11 +198,10 @@ fn answers_are_limited() {
     let mut lab = Lab::new(config);
     // The lab itself has no limit: this worker has.
     let (_, mut owners) = uvs_engine::table::Table::new(64, 1, lab.clock.now()).unwrap();
+    let (published, asks) = (lab.published.clone(), lab.asks.clone());
     let shared = uvs_engine::worker::Shared {
-        published: lab.published.clone(),
-        asks: lab.asks.clone(),
-        clock: lab.clock.clone(),
         answers_per_second: Some(1000),
+        ..uvs_engine::worker::Shared::new(published, asks, lab.clock.clone())
     };
     let port = uvs_engine::port::memory::MemoryPort::new(256);
     let collected = uvs_engine::host::Collected::default();
@@ -238,7 +237,7 @@ fn a_removed_server_drops_silently_and_comes_back() {
 }
 
 #[test]
-fn a_removed_service_leaves_its_packets_to_the_host() {
+fn packets_of_a_removed_service_are_dropped_while_there_is_another() {
     let mut lab = Lab::new(Config::one(protocol::TCP, Method::Masq));
     lab.give(&syn(0));
     let service = lab.config.virtuals[0].clone();
@@ -247,9 +246,26 @@ fn a_removed_service_leaves_its_packets_to_the_host() {
     lab.config.first().available = false;
     lab.publish();
     assert!(lab.give(&tcp(ACK)).is_empty());
-    assert_eq!(lab.host_got(0).len(), 1);
+    assert_eq!(lab.totals().dropped(DropReason::DestUnavailable), 1, "the connection is known");
     assert_eq!(lab.give(&reply(protocol::TCP, ACK, 0, 1)).len(), 1, "replies still pass");
     lab.config.virtuals[0] = service;
+    lab.publish();
+    assert_eq!(lab.give(&tcp(ACK)).len(), 1);
+    lab.check();
+}
+
+#[test]
+fn without_any_service_all_is_the_hosts() {
+    let mut lab = Lab::new(Config::one(protocol::TCP, Method::Masq));
+    lab.give(&syn(0));
+    let service = lab.config.virtuals.remove(0);
+    lab.publish();
+    lab.put(0, &tcp(ACK));
+    lab.put(0, &reply(protocol::TCP, ACK, 0, 1));
+    lab.run();
+    assert_eq!(lab.totals().tx, 1);
+    assert_eq!(lab.host_got(0).len(), 2);
+    lab.config.virtuals.push(service);
     lab.publish();
     assert_eq!(lab.give(&tcp(ACK)).len(), 1);
     lab.check();

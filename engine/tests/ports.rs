@@ -34,7 +34,8 @@ fn links(count: usize) -> Vec<Link> {
 }
 
 fn steered() -> Steered {
-    let endpoint = |protocol, address, port| Endpoint { protocol, address, port };
+    let endpoint =
+        |protocol, address: Ipv4Addr, port| Endpoint { protocol, address: address.into(), port };
     Steered {
         services: HashSet::from([endpoint(17, VIP, SERVED), endpoint(6, VIP, 0)]),
         servers: HashSet::from([endpoint(17, SERVER, SERVED)]),

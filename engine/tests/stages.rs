@@ -6,10 +6,13 @@ mod support;
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use uvs_engine::address::Address;
 use uvs_engine::ask::Asks;
 use uvs_engine::batch::{Answer, Batch, Slot, Verdict};
+use uvs_engine::calls::Calls;
 use uvs_engine::clock::Ticks;
 use uvs_engine::counters::{Counters, DropReason, HostReason, Totals};
+use uvs_engine::defense::Defense;
 use uvs_engine::host::Collected;
 use uvs_engine::limiter::Limiter;
 use uvs_engine::link::LinkId;
@@ -19,9 +22,10 @@ use uvs_engine::proto::{Direction, Event};
 use uvs_engine::snapshot::Snapshot;
 use uvs_engine::stage::forward::Identification;
 use uvs_engine::stage::transmit::Outlet;
-use uvs_engine::stage::{classify, forward, lookup, parse, receive, schedule, state};
+use uvs_engine::stage::{Context, classify, forward, lookup, parse, receive, schedule, state};
 use uvs_engine::table::{Conn, ConnId, Owner, Table};
 use uvs_engine::waiting::Waiting;
+use uvs_forward::segment::Segment;
 use uvs_forward::{Method, Offsets};
 
 use support::{Config, Packet, Real, Virtual, request};
@@ -78,31 +82,34 @@ prop_compose! {
             daddr: [10, 0, 1, 1].into(),
             dport: 8080,
             dest,
-            service: 0,
+            mark: 0,
             in_packets: 0,
             owner: 0,
             last_seen: Ticks(0),
             timeout: Ticks(100),
+            control: None,
+            children: 0,
+            name: 0,
         }
     }
 }
 
 prop_compose! {
     fn given()(
-        (bytes, at) in (prop::collection::vec(any::<u8>(), 0..200), (any::<u8>(), any::<u8>())),
+        (bytes, end, at) in (prop::collection::vec(any::<u8>(), 0..200), 0..220u32, (any::<u8>(), any::<u8>())),
         (ip_len, ttl, protocol) in (any::<u16>(), any::<u8>(), prop::sample::select(vec![6, 17, 132, 1, 255])),
         (event, client, service, out) in (any::<u8>(), 0..6u16, prop_oneof![0..4u32, any::<u32>()], any::<bool>()),
         (verdict, answer, conn) in (verdict(), answer(), prop::option::of(conn())),
         real in prop::option::weighted(0.5, (0..4u8, any::<bool>())),
     ) -> Given {
-        let at = Offsets { l3: at.0.into(), l4: at.1.into() };
+        let at = Offsets { end, l3: at.0.into(), l4: at.1.into(), protocol, ..Offsets::default() };
         let given = Given { bytes, at, ip_len, ttl, protocol, event, client, service, out, verdict, answer, conn };
         match real {
             None => given,
             // A real frame, which may be shorter than what is said about it.
             Some((last, whole)) => {
                 let bytes = Packet { padding: 9, ..request(protocol, event, client, last) }.bytes();
-                let at = if whole { Offsets { l3: 14, l4: 34 } } else { at };
+                let at = if whole { Offsets::of(&bytes).unwrap_or(at) } else { at };
                 Given { bytes, at, ..given }
             }
         }
@@ -166,6 +173,22 @@ impl Bench {
     }
 }
 
+#[derive(Default)]
+struct Others {
+    defense: Defense,
+    calls: Calls,
+    segments: Vec<Segment>,
+}
+
+fn context<'a>(
+    snapshot: &'a Snapshot,
+    owner: &'a mut Owner,
+    others: &'a mut Others,
+) -> Context<'a> {
+    let Others { defense, calls, segments } = others;
+    Context { snapshot, owner, defense, calls, segments, now: Ticks(5) }
+}
+
 impl Given {
     fn fill(&self, slot: &mut Slot, table: &Table) {
         slot.at = self.at;
@@ -177,7 +200,8 @@ impl Given {
         slot.verdict = self.verdict;
         slot.answer = self.answer;
         slot.conn = self.conn;
-        let (client, service) = (support::packet::client(self.client), ([10, 0, 0, 1].into(), 80));
+        let (address, port) = support::packet::client(self.client);
+        let (client, service) = ((Address::from(address), port), ([10, 0, 0, 1].into(), 80));
         let (from, to) = if self.out { (service, client) } else { (client, service) };
         (slot.source, slot.source_port) = from;
         (slot.destination, slot.destination_port) = to;
@@ -219,14 +243,15 @@ proptest! {
 
     #[test]
     fn schedule_and_state_alone(given in prop::collection::vec(given(), 0..64)) {
+        let mut others = Others::default();
         alone(&given, |b| {
             for slot in b.batch.undecided() {
-                schedule::schedule(slot, &b.snapshot, &mut b.owner, Ticks(5));
+                schedule::schedule(slot, &mut context(&b.snapshot, &mut b.owner, &mut others));
             }
         })?;
         alone(&given, |b| {
             for slot in b.batch.undecided() {
-                state::advance(slot, &b.snapshot, &mut b.owner, Ticks(5));
+                state::advance(slot, &mut context(&b.snapshot, &mut b.owner, &mut others));
             }
         })?;
     }
@@ -258,7 +283,8 @@ fn a_connection_to_a_server_of_a_newer_snapshot_is_left_alone() {
         let slot = &mut bench.batch.slots[0];
         slot.conn = Some(before);
         slot.direction = if out { Direction::Out } else { Direction::In };
-        schedule::schedule(slot, &config.snapshot(), &mut owners[0], Ticks(0));
+        let (snapshot, mut others) = (config.snapshot(), Others::default());
+        schedule::schedule(slot, &mut context(&snapshot, &mut owners[0], &mut others));
         assert_eq!(slot.verdict, Verdict::Drop(DropReason::DestUnavailable));
         bench.finish();
     }

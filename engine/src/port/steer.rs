@@ -14,7 +14,7 @@ use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, Object, ObjectBuilder};
 use super::OpenError;
 use super::hook::{Filter, Heart, Hook, XdpMode, tcx, xdp};
 use crate::link::{Link, LinkId};
-pub use crate::snapshot::Endpoint;
+pub use crate::service::Endpoint;
 
 /// How often the kernel is asked again for the memory of a map's entry, and after which pause.
 const MEMORY_TRIES: u32 = 100;
@@ -26,11 +26,15 @@ static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
 pub(super) const QUEUES_PER_LINK: u32 = 256;
 
 impl Endpoint {
-    /// `struct endpoint` of the program.
-    fn key(&self) -> [u8; 8] {
-        let [a, b, c, d] = self.address.octets();
+    /// `struct endpoint` of the program, which knows IPv4 only.
+    fn key(&self) -> Option<[u8; 8]> {
+        let [a, b, c, d] = self.octets()?;
         let [high, low] = self.port.to_be_bytes();
-        [a, b, c, d, high, low, self.protocol, 0]
+        Some([a, b, c, d, high, low, self.protocol, 0])
+    }
+
+    fn octets(&self) -> Option<[u8; 4]> {
+        self.address.to_v4().map(|address| address.octets())
     }
 }
 
@@ -139,10 +143,10 @@ impl Steering {
     /// A table too small (nothing is changed then), or the kernel's refusal (a later update
     /// starts from what was done).
     pub fn update(&mut self, wanted: &Steered) -> Result<(), SteerError> {
-        let services: HashSet<_> = wanted.services.iter().map(Endpoint::key).collect();
-        let servers: HashSet<_> = wanted.servers.iter().map(Endpoint::key).collect();
-        let vips: HashSet<_> = wanted.services.iter().map(|s| s.address.octets()).collect();
-        let nat_servers: HashSet<_> = wanted.servers.iter().map(|s| s.address.octets()).collect();
+        let services: HashSet<_> = wanted.services.iter().filter_map(Endpoint::key).collect();
+        let servers: HashSet<_> = wanted.servers.iter().filter_map(Endpoint::key).collect();
+        let vips: HashSet<_> = wanted.services.iter().filter_map(Endpoint::octets).collect();
+        let nat_servers: HashSet<_> = wanted.servers.iter().filter_map(Endpoint::octets).collect();
         self.services.check(&services)?;
         self.servers.check(&servers)?;
 
@@ -312,15 +316,19 @@ mod tests {
     #[test]
     fn an_endpoint_is_keyed_as_it_stands_on_the_wire() {
         let address = Ipv4Addr::new(10, 0, 0, 1);
-        let endpoint = Endpoint { protocol: 6, address, port: 0x1234 };
-        assert_eq!(endpoint.key(), [10, 0, 0, 1, 0x12, 0x34, 6, 0]);
+        let endpoint = Endpoint { protocol: 6, address: address.into(), port: 0x1234 };
+        assert_eq!(endpoint.key(), Some([10, 0, 0, 1, 0x12, 0x34, 6, 0]));
     }
 
     /// linux/pkt_cls.h
     const TC_ACT_SHOT: i32 = 2;
 
     fn steered() -> Steered {
-        let endpoint = |protocol, address, port| Endpoint { protocol, address, port };
+        let endpoint = |protocol, address: Ipv4Addr, port| Endpoint {
+            protocol,
+            address: address.into(),
+            port,
+        };
         Steered {
             services: HashSet::from([endpoint(17, VIP, SERVED), endpoint(6, VIP, 0)]),
             servers: HashSet::from([endpoint(17, SERVER, SERVED)]),
@@ -366,13 +374,13 @@ mod tests {
         let frame = |port| lab::request(port, 0);
         steering.update(&steered()).unwrap();
         assert_eq!(verdict(steering.program("uvs_tcx"), &frame(SERVED)), TC_ACT_SHOT);
-        let other = Endpoint { protocol: 17, address: VIP, port: NOT_SERVED };
+        let other = Endpoint { protocol: 17, address: VIP.into(), port: NOT_SERVED };
         let services = HashSet::from([other]);
         steering.update(&Steered { services, ..Steered::default() }).unwrap();
         assert_eq!(verdict(steering.program("uvs_tcx"), &frame(SERVED)), -1);
         assert_eq!(verdict(steering.program("uvs_tcx"), &frame(NOT_SERVED)), TC_ACT_SHOT);
 
-        let endpoint = |port| Endpoint { protocol: 6, address: CLIENT, port };
+        let endpoint = |port| Endpoint { protocol: 6, address: CLIENT.into(), port };
         let services = (0..=u16::MAX).map(endpoint).collect();
         let error = steering.update(&Steered { services, ..Steered::default() }).unwrap_err();
         assert_eq!(error.to_string(), "65537 services are more than the steering program's 65536");

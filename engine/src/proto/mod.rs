@@ -2,15 +2,20 @@
 //!
 //! A state is the kernel's number for it (ip_vs.h), so that it stands in the table, in listings
 //! and in sync messages without translation. Every machine is a table `[event][state] -> state`;
-//! the timeout of a state stands beside it in [`Timeouts`].
+//! the timeout of a state stands beside it, and [`Timeouts`] holds those in force.
 
+pub mod ah_esp;
+mod reuse;
 pub mod sctp;
 pub mod tcp;
+pub mod template;
+mod timeouts;
 pub mod udp;
 
 use uvs_forward::wire::protocol;
 
-use crate::clock::Ticks;
+pub use reuse::{ConnReuseMode, Old, reusable};
+pub use timeouts::{ConnTimeout, Timeouts, TooLong};
 
 /// Which way a packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +26,7 @@ pub enum Direction {
     Out,
 }
 
-/// Which table of a machine serves.
+/// Which table of a machine serves; the tables stand in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum View {
     /// A packet of the client; replies are seen too (NAT).
@@ -36,51 +41,18 @@ pub enum View {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event(pub u8);
 
-/// The timeout of every state of every protocol.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// By TCP state.
-    pub tcp: [Ticks; tcp::STATES],
-    /// UDP has one state.
-    pub udp: Ticks,
-    /// By SCTP state.
-    pub sctp: [Ticks; sctp::STATES],
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            tcp: tcp::TIMEOUTS.map(Ticks::from_secs),
-            udp: Ticks::from_secs(udp::TIMEOUT),
-            sctp: sctp::TIMEOUTS.map(Ticks::from_secs),
-        }
-    }
-}
-
-impl Timeouts {
-    /// How long a connection of IP protocol `number` may stay in `state` without a packet.
-    #[inline]
-    pub fn of(&self, number: u8, state: u8) -> Ticks {
-        let states: &[Ticks] = match number {
-            protocol::TCP => &self.tcp,
-            protocol::SCTP => &self.sctp,
-            _ => return self.udp,
-        };
-        states.get(usize::from(state)).copied().unwrap_or(self.udp)
-    }
-}
-
-/// The state after `event`.
+/// The state after `event`; `secure`: by the tables of secure_tcp.
 #[inline]
-pub fn next(number: u8, view: View, state: u8, event: Event) -> u8 {
+pub fn next(number: u8, view: View, state: u8, event: Event, secure: bool) -> u8 {
     match number {
-        protocol::TCP => tcp::next(view, state, event),
+        protocol::TCP => tcp::next(view, state, event, secure),
         protocol::SCTP => sctp::next(view, state, event),
         _ => udp::NORMAL,
     }
 }
 
-/// Whether a connection in `state` counts as active on its server.
+/// Whether a connection in `state` counts as active on its server. It is asked when the state
+/// changes; UDP's never does, so that it stays inactive as it began.
 #[inline]
 pub fn active(number: u8, state: u8) -> bool {
     match number {
@@ -90,18 +62,30 @@ pub fn active(number: u8, state: u8) -> bool {
     }
 }
 
+/// The settings `sloppy_tcp` and `sloppy_sctp`: a connection may begin in the middle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sloppy {
+    /// Any TCP packet without RST opens a connection.
+    pub tcp: bool,
+    /// Any SCTP packet that does not begin with ABORT opens one.
+    pub sctp: bool,
+}
+
 /// Whether a packet with `event` may begin a connection.
 #[inline]
-pub fn opens(number: u8, event: Event) -> bool {
+pub fn opens(number: u8, event: Event, sloppy: &Sloppy) -> bool {
     match number {
+        protocol::TCP if sloppy.tcp => event != tcp::RST && event != tcp::RST_SYN,
         protocol::TCP => event == tcp::SYN,
+        protocol::SCTP if sloppy.sctp => event != sctp::ABORT_CHUNK && event != sctp::NO_CHUNK,
         protocol::SCTP => event == sctp::INIT_CHUNK,
-        _ => true,
+        _ => !ah_esp::is(number),
     }
 }
 
-/// Whether a packet with `event` asks for a new connection, which ends one that is over. More
-/// than what [`opens`] one: a SYN with RST does not (ip_vs_core.c, is_new_conn).
+/// Whether a packet with `event` asks for a new connection, which may end the old one
+/// ([`reusable`]). More than what [`opens`] one: a SYN with RST does not (ip_vs_core.c,
+/// is_new_conn).
 #[inline]
 pub fn asks_for_new(number: u8, event: Event) -> bool {
     match number {
@@ -111,23 +95,17 @@ pub fn asks_for_new(number: u8, event: Event) -> bool {
     }
 }
 
-/// Whether a packet that asks for a new connection may take the place of one in `state`
-/// (ip_vs_core.c, is_new_conn_expected, with conn_reuse_mode at its default of 1).
-#[inline]
-pub fn reusable(number: u8, state: u8) -> bool {
-    match number {
-        protocol::TCP => state == tcp::TIME_WAIT || state == tcp::CLOSE,
-        protocol::SCTP => state == sctp::CLOSED,
-        _ => false,
-    }
-}
+/// What a listing shows for a state without a name, as for a connection of AH's or ESP's, which
+/// only a sync message can make.
+const NO_NAME: &str = "ERR!";
 
-/// The state's name as in `ipvsadm -Lc`.
+/// The state's name as in `ipvsadm -Lc`. A template's is [`template::state_name`].
 pub fn state_name(number: u8, state: u8) -> &'static str {
     let names: &[&str] = match number {
         protocol::TCP => &tcp::NAMES,
         protocol::SCTP => &sctp::NAMES,
-        _ => &["UDP"],
+        protocol::UDP => &udp::NAMES,
+        _ => &[],
     };
-    names.get(usize::from(state)).copied().unwrap_or("NONE")
+    names.get(usize::from(state)).copied().unwrap_or(NO_NAME)
 }

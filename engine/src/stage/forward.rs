@@ -11,7 +11,8 @@ use crate::counters::{DropReason, HostReason, Traffic};
 use crate::fib::NextHop;
 use crate::link::LinkId;
 use crate::proto::Direction;
-use crate::snapshot::{Dest, Exit, Snapshot};
+use crate::service::Dest;
+use crate::snapshot::{Exit, Snapshot};
 use crate::table::Conn;
 
 /// Numbers for the IP identification of packets that the engine makes; any do that differ from each
@@ -58,6 +59,12 @@ impl From<Refused> for NoWay {
             Refused::Truncated => Self::Drop(DropReason::Truncated),
             Refused::Protocol => Self::Host(HostReason::OtherProtocol),
             Refused::TooLong => Self::Drop(DropReason::TooBig),
+            // Not of the functions that are called here, or of frames that parse lets through.
+            Refused::Fragment
+            | Refused::Family
+            | Refused::NoError
+            | Refused::SourceRoute
+            | Refused::Option(_) => Self::Drop(DropReason::BadHeader),
         }
     }
 }
@@ -105,7 +112,8 @@ fn to_server(
     };
     count(slot.ip_len, dest, |traffic, bytes| traffic.incoming(worker, bytes));
     let way = Way::of(exit.hop, snapshot)?;
-    let server = SocketAddrV4::new(conn.daddr, conn.dport);
+    let Some(address) = conn.daddr.to_v4() else { return Err(NoWay::Drop(DropReason::NoRoute)) };
+    let server = SocketAddrV4::new(address, conn.dport);
     match Method::from_flags(conn.flags.into()) {
         Some(Method::Route) => {
             may_leave(slot, exit.mtu, 0)?;
@@ -115,7 +123,7 @@ fn to_server(
             may_leave(slot, exit.mtu, 0)?;
             nat::to_server(slot.frame.bytes_mut(), slot.at, server, &way.hop)?;
         }
-        Some(Method::Tunnel) => tunnel(slot, exit, conn.daddr, &way.hop, ids)?,
+        Some(Method::Tunnel) => tunnel(slot, exit, address, &way.hop, ids)?,
         Some(Method::Local) | None => return Err(NoWay::Host(HostReason::LocalDest)),
     }
     Ok(way)
@@ -130,7 +138,8 @@ fn to_client(
 ) -> Result<Way, NoWay> {
     let way = Way::of(snapshot.fib.next_hop(conn.caddr), snapshot)?;
     may_leave(slot, snapshot.fib.link(way.link).map_or(u16::MAX, |link| link.mtu), 0)?;
-    let virtual_end = SocketAddrV4::new(conn.vaddr, conn.vport);
+    let Some(address) = conn.vaddr.to_v4() else { return Err(NoWay::Drop(DropReason::NoRoute)) };
+    let virtual_end = SocketAddrV4::new(address, conn.vport);
     nat::to_client(slot.frame.bytes_mut(), slot.at, virtual_end, &way.hop)?;
     if let Some(dest) = snapshot.dest(ServerId(conn.dest)) {
         count(slot.ip_len, dest, |traffic, bytes| traffic.outgoing(worker, bytes));
@@ -149,7 +158,8 @@ fn tunnel(
     if !slot.frame.prepend(tun::ROOM) {
         return Err(NoWay::Drop(DropReason::NoHeadroom));
     }
-    let outer = Outer { src: exit.source.octets(), dst: server.octets(), id: ids.draw() };
+    let (src, dst) = (exit.source.octets(), server.octets());
+    let outer = Outer { src, dst, id: ids.draw(), pmtu_disc: true };
     tun::ipip(slot.frame.bytes_mut(), slot.at, &outer, hop)?;
     Ok(())
 }

@@ -13,6 +13,9 @@ use crate::counters::{DropReason, HostReason};
 use crate::fib::Fib;
 use crate::proto::{sctp, tcp};
 
+/// Bytes of SCTP's common header (RFC 9260, section 3.1); the first chunk follows.
+const SCTP_COMMON_HEADER: usize = 12;
+
 /// Parses every frame.
 pub fn parse(batch: &mut Batch, fib: &Fib) {
     for slot in batch.undecided() {
@@ -30,7 +33,7 @@ fn parse_one(slot: &mut Slot, fib: &Fib) -> Result<(), Verdict> {
     let header: &[u8; ethernet::HEADER_LEN] =
         frame.first_chunk().ok_or(Verdict::Drop(DropReason::Truncated))?;
     let ethernet = Ethernet::new_unchecked(header);
-    if offsets == Err(Malformed::NotIpv4) || ethernet.is_multicast() {
+    if offsets == Err(Malformed::NotIp) || ethernet.is_multicast() {
         return Err(Verdict::Host(HostReason::NotIpv4));
     }
     if fib.link(slot.frame.link()).is_none_or(|link| link.mac != ethernet.dst()) {
@@ -61,7 +64,9 @@ fn parse_one(slot: &mut Slot, fib: &Fib) -> Result<(), Verdict> {
         protocol::SCTP => {
             let header =
                 Sctp::new_unchecked(header_at::<{ wire::sctp::HEADER_LEN }>(frame, at.l4)?);
-            (header.src_port(), header.dst_port(), sctp::event(header.first_chunk_type()))
+            let end = at.ipv4_end(frame);
+            let chunks = frame.get(usize::from(at.l4) + SCTP_COMMON_HEADER..end);
+            (header.src_port(), header.dst_port(), sctp::event(chunks.unwrap_or_default()))
         }
         protocol::ICMP => return Err(Verdict::Host(HostReason::Icmp)),
         _ => return Err(Verdict::Host(HostReason::OtherProtocol)),
@@ -81,9 +86,11 @@ fn header_at<const N: usize>(frame: &[u8], at: u16) -> Result<&[u8; N], Verdict>
 
 fn malformed(what: Malformed) -> Verdict {
     Verdict::Drop(match what {
-        Malformed::NotIpv4 => return Verdict::Host(HostReason::NotIpv4),
+        Malformed::NotIp => return Verdict::Host(HostReason::NotIpv4),
         Malformed::Truncated | Malformed::TotalLength => DropReason::Truncated,
-        Malformed::Version | Malformed::HeaderLength => DropReason::BadHeader,
+        Malformed::Version | Malformed::HeaderLength | Malformed::Extension => {
+            DropReason::BadHeader
+        }
         Malformed::Checksum => DropReason::BadChecksum,
     })
 }

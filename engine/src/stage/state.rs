@@ -1,54 +1,82 @@
 //! Moves the connection of a frame on: its state, its timer, its server's counts.
 
+use uvs_forward::wire::protocol;
 use uvs_sched::ServerId;
 
+use super::{Context, farewell, ftp};
 use crate::batch::{Slot, Verdict};
 use crate::clock::Ticks;
 use crate::counters::HostReason;
-use crate::proto::{self, Direction, Timeouts, View};
+use crate::defense::FEW_PACKETS;
+use crate::proto::{self, Direction, Timeouts, View, template, udp};
+use crate::service::FTP;
 use crate::snapshot::Snapshot;
-use crate::table::{Owner, State, Transition, flag};
+use crate::table::{ConnId, State, Transition, flag};
 
 /// Applies the frame to its connection. When that went away after the lookup, the frame is
 /// scheduled once more, as one without a connection.
-pub fn advance(slot: &mut Slot, snapshot: &Snapshot, owner: &mut Owner, now: Ticks) {
-    if apply(slot, snapshot, owner, now) {
+pub fn advance(slot: &mut Slot, context: &mut Context<'_>) {
+    if apply(slot, context) {
         return;
     }
     slot.conn = None;
-    super::schedule::schedule(slot, snapshot, owner, now);
-    if slot.verdict == Verdict::Next && !apply(slot, snapshot, owner, now) {
+    super::schedule::schedule(slot, context);
+    if slot.verdict == Verdict::Next && !apply(slot, context) {
         slot.verdict = Verdict::Host(HostReason::NoConn);
     }
 }
 
 /// False when the connection is gone.
 #[inline]
-fn apply(slot: &Slot, snapshot: &Snapshot, owner: &mut Owner, now: Ticks) -> bool {
+fn apply(slot: &mut Slot, context: &mut Context<'_>) -> bool {
     let Some(conn) = &slot.conn else { return true };
-    if !owner.table().touch(conn.id, now) {
+    if conn.flags & flag::ONE_PACKET != 0 {
+        return true;
+    }
+    if conn.flags & flag::ASKED != 0 {
+        farewell::answered(slot, context);
+    }
+    let Some(conn) = &slot.conn else { return true };
+    let now = context.now;
+    if !context.owner.table().touch(conn.id, now) {
         return false;
     }
-    let step = |state| step(slot, state, conn.timeout, &snapshot.timeouts);
-    if let Some(change) = owner.transition(conn.id, now, step) {
-        count(&change, ServerId(conn.dest), snapshot);
+    if slot.direction == Direction::In && conn.in_packets <= FEW_PACKETS {
+        // More are not told apart, so a long connection writes nothing here.
+        context.owner.table().count_in(conn.id, 1);
+    }
+    let secure = context.defense.secure_tcp();
+    let timeouts = context.snapshot.timeouts(ServerId(conn.dest));
+    let step = |state| step(slot, state, conn.timeout, timeouts, secure);
+    let change = context.owner.transition(conn.id, now, step);
+    if let Some(change) = &change {
+        count(change, ServerId(conn.dest), context.snapshot);
+    }
+    if let Some(control) = conn.control {
+        follow_control(slot, change, control, context);
+    }
+    if conn.flags & flag::WIDE != 0 && conn.vport == FTP {
+        let conn = *conn;
+        ftp::follow(slot, &conn, context);
     }
     true
 }
 
 /// The state after this frame with its timeout, or `None` when nothing changes.
 #[inline]
-fn step(slot: &Slot, before: State, timeout: Ticks, timeouts: &Timeouts) -> Option<(State, Ticks)> {
-    let mut flags = before.flags;
-    let view = match slot.direction {
-        Direction::Out => {
-            flags &= !flag::NOOUTPUT;
-            View::Output
-        }
-        Direction::In if flags & flag::NOOUTPUT != 0 => View::InputOnly,
-        Direction::In => View::Input,
-    };
-    let state = proto::next(slot.protocol, view, before.state, slot.event);
+fn step(
+    slot: &Slot,
+    before: State,
+    timeout: Ticks,
+    timeouts: &Timeouts,
+    secure: bool,
+) -> Option<(State, Ticks)> {
+    let mut flags = before.flags & !flag::ASKED;
+    let view = view(slot, flags);
+    if view == View::Output {
+        flags &= !flag::NOOUTPUT;
+    }
+    let state = proto::next(slot.protocol, view, before.state, slot.event, secure);
     if proto::active(slot.protocol, state) {
         flags &= !flag::INACTIVE;
     } else {
@@ -59,12 +87,38 @@ fn step(slot: &Slot, before: State, timeout: Ticks, timeouts: &Timeouts) -> Opti
     (after != before || lasts != timeout).then_some((after, lasts))
 }
 
+/// What the packet tells, and of whom.
+#[inline]
+fn view(slot: &Slot, flags: u16) -> View {
+    match slot.direction {
+        Direction::Out => View::Output,
+        Direction::In if flags & flag::NOOUTPUT != 0 => View::InputOnly,
+        Direction::In => View::Input,
+    }
+}
+
 /// Moves the connection between its server's active and inactive ones.
 fn count(change: &Transition, server: ServerId, snapshot: &Snapshot) {
     let active = |state: State| state.flags & flag::INACTIVE == 0;
-    if active(change.before) != active(change.after)
-        && let Some(dest) = snapshot.dest(server)
-    {
-        dest.load.turn(active(change.after));
+    if active(change.before) != active(change.after) {
+        snapshot.turn(server, active(change.after));
+    }
+}
+
+/// What a packet of the connection does to the template that it belongs to, which may become an
+/// assured one; or to FTP's control connection, which lives as long as its data flow.
+fn follow_control(slot: &Slot, change: Option<Transition>, control: ConnId, context: &Context<'_>) {
+    let table = context.owner.table();
+    let after = match change {
+        Some(change) if change.before.state != change.after.state => change.after,
+        // UDP has one state only, which tells nothing.
+        _ if slot.protocol == protocol::UDP => State { state: udp::NORMAL, flags: 0 },
+        _ => State { state: 0, flags: 0 },
+    };
+    if template::assures(slot.protocol, view(slot, after.flags), after.state) {
+        table.mark_state(control, template::ASSURED);
+    }
+    if context.snapshot.has_ftp() && table.get(control).is_some_and(|conn| !conn.is_template()) {
+        table.touch(control, context.now);
     }
 }

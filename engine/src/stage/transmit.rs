@@ -1,17 +1,18 @@
 //! From the batch to where each frame goes: a ring, the host, the waiting room, or back to the
 //! free ones. Every frame is counted here, once (INV-4).
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use uvs_forward::icmp::{self, CitedTtl, MAX_FRAME, Offender, Sender};
+use uvs_forward::segment::{self, Segment};
 
 use super::forward::Identification;
 use crate::ask::Asks;
 use crate::batch::{Answer, Batch, Slot, Verdict};
 use crate::clock::Ticks;
 use crate::counters::{Counters, DropReason, HostReason};
-use crate::fib::Fib;
+use crate::fib::{Fib, NextHop};
 use crate::host::Host;
 use crate::limiter::Limiter;
 use crate::link::LinkId;
@@ -122,8 +123,13 @@ impl<P: Port, H: Host> Outlet<P, H> {
             true => self.build(slot, answer, fib, frame.bytes_mut()),
             false => None,
         };
+        self.originate(slot.frame.link(), frame, len);
+    }
+
+    /// Sends a frame of the engine's own that was built with this length.
+    fn originate(&mut self, link: LinkId, mut frame: Frame, len: Option<usize>) {
         let sent = match len {
-            Some(len) if frame.set_len(len) => self.port.tx(slot.frame.link(), frame),
+            Some(len) if frame.set_len(len) => self.port.tx(link, frame),
             _ => Err(frame),
         };
         match sent {
@@ -132,13 +138,27 @@ impl<P: Port, H: Host> Outlet<P, H> {
         }
     }
 
+    /// Sends segments of the engine's own, to whom the Ethernet address is known.
+    pub fn originate_segments(&mut self, segments: &mut Vec<Segment>, fib: &Fib) {
+        for segment in segments.drain(..) {
+            let NextHop::Ready(link, hop) = fib.next_hop(segment.dst.ip().into()) else { continue };
+            let Some(mut frame) = self.port.alloc() else { continue };
+            let segment = Segment { id: self.ids.draw(), ..segment };
+            let len = match frame.set_len(segment::MAX_FRAME) {
+                true => segment.build(&hop, frame.bytes_mut()),
+                false => None,
+            };
+            self.originate(link, frame, len);
+        }
+    }
+
     fn build(&mut self, slot: &Slot, answer: Answer, fib: &Fib, out: &mut [u8]) -> Option<usize> {
         // To a client the virtual service answers, to a server the director.
         let src = match slot.direction {
-            Direction::In => slot.destination,
+            Direction::In => slot.destination.to_v4()?,
             Direction::Out => *fib.link(slot.frame.link())?.addresses.first()?,
         };
-        let sender = Sender { src: src.octets(), id: self.ids.draw() };
+        let sender = Sender { src: src.octets(), id: self.ids.draw().into() };
         // What is too big is found out on the way to the server, when the TTL has gone down.
         let ttl = match (answer, slot.direction) {
             (Answer::FragNeeded(_), Direction::In) => CitedTtl::Lowered,
@@ -151,6 +171,12 @@ impl<P: Port, H: Host> Outlet<P, H> {
             }
             Answer::TimeExceeded => icmp::time_exceeded(offender, sender, out),
             Answer::FragNeeded(mtu) => icmp::frag_needed(offender, sender, mtu, out),
+            Answer::Reset(seq, ack, flags) => {
+                let src = SocketAddr::new(slot.destination.to_ip(), slot.destination_port);
+                let dst = SocketAddr::new(slot.source.to_ip(), slot.source_port);
+                let segment = Segment { src, dst, seq, ack, flags, id: self.ids.draw() };
+                segment.build_back(slot.frame.bytes().get(..slot.at.l3.into())?, out)
+            }
         }
     }
 }

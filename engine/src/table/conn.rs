@@ -1,7 +1,6 @@
 //! A connection as the rest of the engine sees it: plain values, no atomics.
 
-use std::net::Ipv4Addr;
-
+use crate::address::Address;
 use crate::clock::Ticks;
 
 /// Flags of a connection, with the kernel's names and numbers (`IP_VS_CONN_F_*` in
@@ -19,6 +18,10 @@ pub mod flag {
     pub const DROUTE: u16 = 0x0003;
     /// Forwarding method: past the balancer, to the original address.
     pub const BYPASS: u16 = 0x0004;
+    /// The table's own: the addresses stand in a second line.
+    pub const WIDE: u16 = 0x0008;
+    /// The table's own: a template that is found by its name ([`InKey::name`](super::InKey)).
+    pub const NAMED: u16 = 0x0010;
     /// Learned from another director.
     pub const SYNC: u16 = 0x0020;
     /// In the index; the table sets and clears it.
@@ -27,12 +30,21 @@ pub mod flag {
     pub const NOOUTPUT: u16 = 0x0080;
     /// Not established: counts among the inactive connections.
     pub const INACTIVE: u16 = 0x0100;
+    /// The server's sequence numbers are shifted.
+    pub const OUT_SEQ: u16 = 0x0200;
+    /// The client's sequence numbers are shifted.
+    pub const IN_SEQ: u16 = 0x0400;
     /// The client's port is not known yet.
     pub const NO_CPORT: u16 = 0x0800;
     /// A persistence template, not a connection; never changes while the entry lives.
     pub const TEMPLATE: u16 = 0x1000;
     /// Forwards one packet only.
     pub const ONE_PACKET: u16 = 0x2000;
+    /// uvs's own: its time was over, and its client was asked whether it still knows it.
+    pub const ASKED: u16 = 0x8000;
+    /// The table's own: a template that serves no new connection any more. Lookups pass it by;
+    /// listings show it with the port 65535, to which the kernel renames it.
+    pub const STALE: u16 = 0x4000;
 }
 
 /// Names one connection; one that is gone is never mistaken for another in its entry.
@@ -44,21 +56,29 @@ pub struct ConnId {
     pub generation: u32,
 }
 
+impl ConnId {
+    /// Names no connection of any table.
+    pub const UNKEPT: Self = Self { index: u32::MAX, generation: u32::MAX };
+}
+
 /// What a packet from a client tells: its way into the balancer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct InKey {
     /// IP protocol number.
     pub proto: u8,
     /// Client address; masked in a template.
-    pub caddr: Ipv4Addr,
+    pub caddr: Address,
     /// Client port; 0 in a template.
     pub cport: u16,
     /// Virtual address; a template of a firewall mark has the mark here.
-    pub vaddr: Ipv4Addr,
+    pub vaddr: Address,
     /// Virtual port.
     pub vport: u16,
     /// Whether a persistence template is meant, which is never mixed up with a connection.
     pub template: bool,
+    /// A template's name as a persistence engine hashed it: a client has a template for each.
+    /// 0 is none.
+    pub name: u64,
 }
 
 /// What a reply of a real server tells: its way out, back to the client. Never finds a template.
@@ -67,11 +87,11 @@ pub struct OutKey {
     /// IP protocol number.
     pub proto: u8,
     /// Client address, where the reply goes.
-    pub caddr: Ipv4Addr,
+    pub caddr: Address,
     /// Client port.
     pub cport: u16,
     /// The real server's address.
-    pub daddr: Ipv4Addr,
+    pub daddr: Address,
     /// The real server's port.
     pub dport: u16,
 }
@@ -82,40 +102,73 @@ pub struct NewConn {
     /// IP protocol number.
     pub proto: u8,
     /// Client address.
-    pub caddr: Ipv4Addr,
+    pub caddr: Address,
     /// Client port.
     pub cport: u16,
     /// Virtual address.
-    pub vaddr: Ipv4Addr,
+    pub vaddr: Address,
     /// Virtual port.
     pub vport: u16,
     /// The real server's address.
-    pub daddr: Ipv4Addr,
+    pub daddr: Address,
     /// The real server's port.
     pub dport: u16,
     /// The destination's number.
     pub dest: u32,
-    /// The service's number, or the firewall mark.
-    pub service: u32,
-    /// [`flag`] bits; HASHED is the table's own and is ignored here.
+    /// The firewall mark of the packet that opened it.
+    pub mark: u32,
+    /// [`flag`] bits; those that are the table's own are ignored here.
     pub flags: u16,
     /// State of the protocol's state machine.
     pub state: u8,
-    /// Idle time after which the connection expires; cut to 124 days.
+    /// Idle time after which the connection expires; cut to 62 days.
     pub timeout: Ticks,
+    /// The template that it belongs to, which has counted it already
+    /// ([`Table::adopt`](super::Table::adopt)).
+    pub control: Option<ConnId>,
+    /// The two words that may come with it, for those few that need them: a template's name in the
+    /// first, shifted sequence numbers in both. They cost a second line.
+    pub extra: Option<[u64; 2]>,
 }
 
 impl NewConn {
     /// The key by which packets of the client find it.
     #[inline]
     pub fn in_key(&self) -> InKey {
+        let template = self.flags & flag::TEMPLATE != 0;
         InKey {
             proto: self.proto,
             caddr: self.caddr,
             cport: self.cport,
             vaddr: self.vaddr,
             vport: self.vport,
-            template: self.flags & flag::TEMPLATE != 0,
+            template,
+            name: self.extra.map_or(0, |[name, _]| if template { name } else { 0 }),
+        }
+    }
+
+    /// The connection of one packet, which the table never hears of.
+    pub fn unkept(&self) -> Conn {
+        Conn {
+            id: ConnId::UNKEPT,
+            proto: self.proto,
+            state: self.state,
+            flags: self.flags | flag::ONE_PACKET,
+            caddr: self.caddr,
+            cport: self.cport,
+            vaddr: self.vaddr,
+            vport: self.vport,
+            daddr: self.daddr,
+            dport: self.dport,
+            dest: self.dest,
+            mark: self.mark,
+            in_packets: 0,
+            owner: 0,
+            last_seen: Ticks(0),
+            timeout: self.timeout,
+            control: self.control,
+            children: 0,
+            name: 0,
         }
     }
 }
@@ -132,21 +185,21 @@ pub struct Conn {
     /// [`flag`] bits.
     pub flags: u16,
     /// Client address.
-    pub caddr: Ipv4Addr,
+    pub caddr: Address,
     /// Client port.
     pub cport: u16,
     /// Virtual address.
-    pub vaddr: Ipv4Addr,
+    pub vaddr: Address,
     /// Virtual port.
     pub vport: u16,
     /// The real server's address.
-    pub daddr: Ipv4Addr,
+    pub daddr: Address,
     /// The real server's port.
     pub dport: u16,
     /// The destination's number.
     pub dest: u32,
-    /// The service's number, or the firewall mark.
-    pub service: u32,
+    /// The firewall mark of the packet that opened it.
+    pub mark: u32,
     /// Packets counted by [`Table::count_in`](super::Table::count_in); wraps.
     pub in_packets: u32,
     /// The worker that keeps its timer.
@@ -155,6 +208,12 @@ pub struct Conn {
     pub last_seen: Ticks,
     /// Idle time after which it expires.
     pub timeout: Ticks,
+    /// The template that it belongs to.
+    pub control: Option<ConnId>,
+    /// A template's living connections.
+    pub children: u32,
+    /// A template's name; 0 is none.
+    pub name: u64,
 }
 
 impl Conn {
@@ -167,8 +226,15 @@ impl Conn {
             cport: self.cport,
             vaddr: self.vaddr,
             vport: self.vport,
-            template: self.flags & flag::TEMPLATE != 0,
+            template: self.is_template(),
+            name: self.name,
         }
+    }
+
+    /// Whether it is a persistence template.
+    #[inline]
+    pub fn is_template(&self) -> bool {
+        self.flags & flag::TEMPLATE != 0
     }
 
     /// The key by which replies of the real server find it.
@@ -195,7 +261,7 @@ impl Conn {
 pub struct State {
     /// State of the protocol's state machine.
     pub state: u8,
-    /// [`flag`] bits; HASHED and TEMPLATE stay as they are, whatever is asked for.
+    /// [`flag`] bits; TEMPLATE and the table's own stay as they are, whatever is asked for.
     pub flags: u16,
 }
 

@@ -10,9 +10,8 @@
 //! commits, and starts over.
 
 use super::conn::{ConnId, InKey, NewConn};
-use super::entry::Key;
 use super::index::{Content, Look, Spot, Wanted};
-use super::sync::{Ordering, fence, spin_loop};
+use super::sync::{fence_after_exchange, spin_loop};
 use super::{InsertError, Table};
 
 /// Attempts to get in before the insertion is given up.
@@ -40,7 +39,7 @@ impl Table {
         for attempt in 0..ATTEMPTS {
             let spot = self.index.place(hash, content).ok_or(InsertError::Crowded)?;
             // Pairs with the same fence of a rival: of our slot and its, one is seen by the other.
-            fence(Ordering::SeqCst);
+            fence_after_exchange();
             match self.rival(hash, &key, spot, attempt >= PATIENCE) {
                 None if self.index.commit(spot, content) => return Ok(None),
                 Some(Rival::Committed(id)) => {
@@ -63,11 +62,9 @@ impl Table {
                 return Look::On;
             }
             let index = content.entry();
-            let Some(words) = self.entries[index as usize].read() else { return Look::On };
-            if !key.matches(&words) {
-                Look::On
-            } else if !content.is_pending() {
-                Look::Found(Rival::Committed(ConnId { index, generation: words.generation() }))
+            let Some(words) = self.find(index, key) else { return Look::On };
+            if !content.is_pending() {
+                Look::Found(Rival::Committed(words.id(index)))
             } else if spot.position() < own.position() && !kill_lower {
                 Look::Found(Rival::Pending)
             } else if self.index.kill(spot, content) {

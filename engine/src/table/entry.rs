@@ -5,10 +5,17 @@
 //! 1  caddr 32 | cport 16 | vport 16
 //! 2  vaddr 32 | daddr 32
 //! 3  dest 32 | dport 16 | owner 8 | -
-//! 4  packets in 32 | service or firewall mark 32
-//! 5  last seen 32 | timeout 32
-//! 6  previous 32 | next 32                            timer wheel, or the free list
-//! 7  kept for the persistence template                zero
+//! 4  packets in 32 | firewall mark 32
+//! 5  last seen, timeout                               see `time`
+//! 6  its template, or a template's connections        see `family`
+//! 7  previous 32 | next 32                            timer wheel
+//! ```
+//!
+//! A wide connection (flag WIDE) has a second line, for IPv6 addresses and for the extra words of
+//! the few that need them; words 1 and 2 then hold the addresses' lower 32 bits.
+//!
+//! ```text
+//! 0  caddr 128     2  vaddr 128     4  daddr 128     6  extra 64     7  extra 64
 //! ```
 //!
 //! The generation's lowest bit and the flag HASHED say in which part of its life an entry is:
@@ -16,7 +23,7 @@
 //! ```text
 //!   generation  HASHED
 //!   even        no      free, or being filled by its owner
-//!   even        yes     live: found by lookups
+//!   even        yes     live: found by lookups, until it is doomed
 //!   odd         yes     being removed: whoever made it odd takes it out of the index
 //!   odd         no      waits for its owner, who unlinks its timer and frees it (even again)
 //! ```
@@ -25,23 +32,35 @@
 //! before and after. Fields are atomic, so a reader that loses that race reads nonsense that it
 //! throws away, never undefined behaviour.
 
-use std::net::Ipv4Addr;
+mod family;
+mod time;
+mod wide;
+mod words;
 
-use super::conn::{Conn, ConnId, InKey, NewConn, OutKey, State, Transition, flag};
+use super::conn::{NewConn, State, Transition, flag};
 use super::sync::{AtomicU64, Ordering, fence};
+use crate::address::Address;
 use crate::clock::Ticks;
+
+use self::time::Time;
+pub(super) use self::wide::Wide;
+use self::words::{Ends, Line};
+pub(super) use self::words::{Key, Words};
 
 const CONTROL: usize = 0;
 const CLIENT: usize = 1;
 const ADDRS: usize = 2;
 const DEST: usize = 3;
-const SERVICE: usize = 4;
+const COUNT: usize = 4;
 const TIME: usize = 5;
-const LINKS: usize = 6;
-const TEMPLATE: usize = 7;
+const FAMILY: usize = 6;
+const LINKS: usize = 7;
 
-/// The longest timeout: far from half the clock's circle, so that moments always compare rightly.
-const MAX_TIMEOUT: u32 = 1 << 30;
+/// Flags that the table alone sets.
+const OWN: u16 = flag::HASHED | flag::WIDE | flag::NAMED | flag::STALE;
+
+/// Flags that say what an entry is to a lookup.
+const KIND: u16 = flag::TEMPLATE | flag::NAMED | flag::STALE;
 
 const HASHED: u64 = flag::HASHED as u64;
 const GENERATION_ONE: u64 = 1 << 32;
@@ -59,9 +78,6 @@ pub(super) struct Entry {
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Entry>() == 64 && align_of::<Entry>() == 64);
 
-/// The words of a live entry, read as one.
-pub(super) struct Words([u64; 6]);
-
 /// The part of its life in which an entry is; see the module's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
@@ -69,11 +85,6 @@ pub(super) enum Life {
     Live,
     Leaving,
     Left,
-}
-
-/// What a lookup compares.
-pub(super) trait Key {
-    fn matches(&self, words: &Words) -> bool;
 }
 
 #[inline(always)]
@@ -97,13 +108,13 @@ fn pack(high: u32, low: u32) -> u64 {
 }
 
 #[inline(always)]
-fn client_word(caddr: Ipv4Addr, cport: u16, vport: u16) -> u64 {
-    pack(caddr.to_bits(), u32::from(cport) << 16 | u32::from(vport))
+fn ports_word(caddr: Address, cport: u16, vport: u16) -> u64 {
+    pack(caddr.low32(), u32::from(cport) << 16 | u32::from(vport))
 }
 
 #[inline(always)]
 fn with_state(control: u64, to: State) -> u64 {
-    const FIXED: u16 = flag::HASHED | flag::TEMPLATE;
+    const FIXED: u16 = OWN | flag::TEMPLATE;
     let flags = control as u16 & FIXED | to.flags & !FIXED;
     control & !0xff00_ffff | u64::from(to.state) << 24 | u64::from(flags)
 }
@@ -113,9 +124,16 @@ fn state_of(control: u64) -> State {
     State { state: (control >> 24) as u8, flags: control as u16 }
 }
 
+/// Whether the timeout that a transition to `control` brought still counts at `seen`. A
+/// template's state is marked beside its timeout, and has none of its own.
+fn same_state(control: u64, seen: u64) -> bool {
+    seen == control || control as u16 & flag::TEMPLATE != 0 && seen >> 32 == control >> 32
+}
+
 impl Entry {
-    /// Fills a free entry that is the caller's alone; gives its new generation.
-    pub(super) fn fill(&self, new: &NewConn, owner: u8, now: Ticks) -> u32 {
+    /// Fills a free entry, with its second line, that is the caller's alone; gives its new
+    /// generation.
+    pub(super) fn fill(&self, second: &Wide, new: &NewConn, owner: u8, now: Ticks) -> u32 {
         // Relaxed: the caller owns the entry and got it with everything that happened to it.
         let old = self.words[CONTROL].load(Ordering::Relaxed);
         debug_assert_eq!(life(old), Life::Free);
@@ -126,18 +144,29 @@ impl Entry {
             // Relaxed: published by the store of the control word below.
             self.words[word].store(value, Ordering::Relaxed);
         };
-        put(CLIENT, client_word(new.caddr, new.cport, new.vport));
-        put(ADDRS, pack(new.vaddr.to_bits(), new.daddr.to_bits()));
+        let generation = generation(old);
+        let mut flags = new.flags & !OWN | flag::HASHED;
+        let template = flags & flag::TEMPLATE != 0;
+        put(CLIENT, ports_word(new.caddr, new.cport, new.vport));
+        put(ADDRS, pack(new.vaddr.low32(), new.daddr.low32()));
         put(DEST, pack(new.dest, u32::from(new.dport) << 16 | u32::from(owner) << 8));
-        put(SERVICE, pack(0, new.service));
-        put(TIME, pack(now.0, new.timeout.0.min(MAX_TIMEOUT)));
-        put(TEMPLATE, 0);
-        let low = u32::from(new.state) << 24
-            | u32::from(new.proto) << 16
-            | u32::from(new.flags | flag::HASHED);
+        put(COUNT, pack(0, new.mark));
+        put(TIME, Time::new(generation, now, new.timeout).0);
+        put(
+            FAMILY,
+            if template { family::parent(generation, 0) } else { family::child(new.control) },
+        );
+        if Wide::takes(new) {
+            flags |= flag::WIDE;
+            second.fill(new);
+        }
+        if template && new.extra.is_some() {
+            flags |= flag::NAMED;
+        }
+        let low = u32::from(new.state) << 24 | u32::from(new.proto) << 16 | u32::from(flags);
         // Release: pairs with the Acquire load in `read`, which then sees the words above.
-        self.words[CONTROL].store(pack(generation(old), low), Ordering::Release);
-        generation(old)
+        self.words[CONTROL].store(pack(generation, low), Ordering::Release);
+        generation
     }
 
     /// Makes the caller's entry free, with a generation that no reader has seen: one that was
@@ -150,32 +179,47 @@ impl Entry {
         self.words[CONTROL].store(pack(next, 0), Ordering::Relaxed);
     }
 
-    /// The words, if the entry is live and stayed the same connection while they were read.
+    /// The words, if the entry is live, and stayed the same connection while they were read.
     #[inline(always)]
-    pub(super) fn read(&self) -> Option<Words> {
+    pub(super) fn read(&self, second: &Wide) -> Option<Words> {
+        self.read_if(second, |_| true)
+    }
+
+    /// The words, if the entry is the connection looked for.
+    #[inline(always)]
+    pub(super) fn find(&self, second: &Wide, key: &impl Key) -> Option<Words> {
+        self.read_if(second, |line| key.may_match(line)).filter(|words| key.matches(words))
+    }
+
+    #[inline(always)]
+    fn read_if(&self, second: &Wide, wanted: impl FnOnce(&Line) -> bool) -> Option<Words> {
         // Acquire: pairs with the Release store in `fill`.
         let control = self.words[CONTROL].load(Ordering::Acquire);
-        if !matches!(life(control), Life::Live) {
-            return None;
-        }
         // Relaxed: checked by the generation below.
         let word = |at: usize| self.words[at].load(Ordering::Relaxed);
         // One by one, and not in a loop: so the copy stays in registers.
-        let words = [control, word(CLIENT), word(ADDRS), word(DEST), word(SERVICE), word(TIME)];
+        let line =
+            [control, word(CLIENT), word(ADDRS), word(DEST), word(COUNT), word(TIME), word(FAMILY)];
+        if life(control) != Life::Live || Time(line[TIME]).is_doomed() || !wanted(&line) {
+            return None;
+        }
+        let (ends, extra) = match control as u16 & flag::WIDE {
+            0 => (Ends::narrow(&line), 0),
+            _ => second.read(),
+        };
         // Pairs with the Release fence in `fill`.
         fence(Ordering::Acquire);
         // Relaxed: ordered by the fence.
         let after = self.words[CONTROL].load(Ordering::Relaxed);
-        (generation(after) == generation(control)).then_some(Words(words))
+        (generation(after) == generation(control)).then_some(Words { line, ends, extra })
     }
 
-    /// Starts the way from one point in the entry's life: only one caller gets the last words of
-    /// the connection and with them the duty to take it out of the index and call
+    /// Starts the way from one point in the life of the connection of `words`: only one caller
+    /// gets its last words and with them the duty to take it out of the index and call
     /// [`left`](Self::left).
-    pub(super) fn leave(&self, generation: u32) -> Option<Words> {
-        let mut words = self.read().filter(|words| words.generation() == generation)?;
+    pub(super) fn leave(&self, mut words: Words) -> Option<Words> {
         loop {
-            let control = words.0[CONTROL];
+            let control = words.line[CONTROL];
             // AcqRel: the winner's view is at least what `fill` published (Release there), and
             // the owner that frees the entry sees all that led here (Acquire in `life`).
             // Relaxed when it fails: the value is only compared, its words were read before.
@@ -186,10 +230,20 @@ impl Entry {
                 Ordering::Relaxed,
             ) {
                 Ok(_) => return Some(words),
-                Err(now) if self::generation(now) == generation => words.0[CONTROL] = now,
+                Err(now) if generation(now) == words.generation() => words.line[CONTROL] = now,
                 Err(_) => return None,
             }
         }
+    }
+
+    /// Dooms the connection of `words`, whose time is over: from now on it is gone for everybody,
+    /// and the caller makes it so. False when it was touched since, or given another timeout.
+    pub(super) fn doom(&self, words: &Words) -> bool {
+        let time = words.time();
+        // Relaxed, both: the word decides by itself, and nothing is published through it.
+        self.words[TIME]
+            .compare_exchange(time.0, time.doomed().0, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
     }
 
     /// Ends what [`leave`](Self::leave) began: the index does not know the entry any more.
@@ -200,6 +254,13 @@ impl Entry {
         // Release: pairs with the Acquire in `life`: an owner that frees the entry knows that it
         // is out of the index.
         self.words[CONTROL].store(control & !HASHED, Ordering::Release);
+    }
+
+    /// Whether it has a second line, for a hint.
+    #[inline(always)]
+    pub(super) fn is_wide(&self) -> bool {
+        // Relaxed: only a hint.
+        self.words[CONTROL].load(Ordering::Relaxed) as u16 & flag::WIDE != 0
     }
 
     /// Generation and part of life.
@@ -218,6 +279,10 @@ impl Entry {
     ) -> Option<Transition> {
         // Acquire, here and below: `to` may read what the one who set the state wrote before.
         let mut control = self.words[CONTROL].load(Ordering::Acquire);
+        // Relaxed: a connection that is doomed only now has this transition as its last.
+        if Time(self.words[TIME].load(Ordering::Relaxed)).is_doomed() {
+            return None;
+        }
         loop {
             if self::generation(control) != generation || life(control) != Life::Live {
                 return None;
@@ -240,64 +305,101 @@ impl Entry {
         }
     }
 
-    /// Sets the timeout that belongs to `control`, unless a later transition has taken over.
-    ///
-    /// An entry that is reused between the two steps by a connection with the same tick and the
-    /// same timeout would get this one: its next packet or transition mends that.
+    /// Makes the template stale: no lookup finds it any more.
+    pub(super) fn retire(&self, generation: u32) -> bool {
+        self.set_bits(generation, flag::TEMPLATE, flag::STALE.into())
+    }
+
+    /// Notes that the client was asked about the connection, which is no template.
+    pub(super) fn mark_asked(&self, generation: u32) -> bool {
+        self.set_bits(generation, 0, flag::ASKED.into())
+    }
+
+    /// Sets bits of the template's state.
+    pub(super) fn mark_state(&self, generation: u32, bits: u8) -> bool {
+        self.set_bits(generation, flag::TEMPLATE, u64::from(bits) << 24)
+    }
+
+    /// Sets bits of the control word of a living template, or of a connection, as `kind` says.
+    fn set_bits(&self, generation: u32, kind: u16, bits: u64) -> bool {
+        // Relaxed: nothing is read on the strength of it; the exchange below orders.
+        let mut control = self.words[CONTROL].load(Ordering::Relaxed);
+        while self::generation(control) == generation
+            && life(control) == Life::Live
+            && control as u16 & flag::TEMPLATE == kind
+        {
+            if control & bits == bits {
+                return true;
+            }
+            // AcqRel: keeps the chain of those who change the control word.
+            match self.words[CONTROL].compare_exchange_weak(
+                control,
+                control | bits,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return true,
+                Err(now) => control = now,
+            }
+        }
+        false
+    }
+
+    /// Sets the timeout that belongs to `control`, unless a later transition has taken over or
+    /// the connection is gone.
     fn set_time(&self, control: u64, now: Ticks, timeout: Ticks) {
-        let next = pack(now.0, timeout.0.min(MAX_TIMEOUT));
+        let generation = generation(control);
+        let next = Time::new(generation, now, timeout);
         // Acquire: pairs with the Release below, so that a time that a later transition wrote
         // shows its control word as well.
-        let mut time = self.words[TIME].load(Ordering::Acquire);
+        let mut time = Time(self.words[TIME].load(Ordering::Acquire));
         // Relaxed: ordered by the Acquire of the time.
-        while self.words[CONTROL].load(Ordering::Relaxed) == control {
+        while time.is_of(generation)
+            && same_state(control, self.words[CONTROL].load(Ordering::Relaxed))
+        {
             // AcqRel, and Acquire when it fails: as the load above.
             match self.words[TIME].compare_exchange_weak(
-                time,
-                next,
+                time.0,
+                next.0,
                 Ordering::AcqRel,
                 Ordering::Acquire,
             ) {
                 Ok(_) => return,
-                Err(seen) => time = seen,
+                Err(seen) => time = Time(seen),
             }
         }
     }
 
-    /// Notes that a packet was seen; writes only when the tick is another one. False when the
-    /// entry is another connection's by now.
+    /// Notes that a packet was seen; writes only when the tick is a new one. False when the
+    /// connection is gone, or its time was over before.
     #[inline(always)]
     pub(super) fn touch(&self, generation: u32, now: Ticks) -> bool {
         // Acquire: pairs with the Release stores of the control word.
         let control = self.words[CONTROL].load(Ordering::Acquire);
         // Relaxed: the time is a value by itself.
-        let time = self.words[TIME].load(Ordering::Relaxed);
-        if self::generation(control) != generation {
+        let time = Time(self.words[TIME].load(Ordering::Relaxed));
+        if self::generation(control) != generation || !time.is_of(generation) {
             return false;
         }
-        if (time >> 32) as u32 == now.0 {
+        if now.is_past(time.last_seen()) {
             return true;
         }
-        // Release: keeps the chain from `set_time` to the next `set_time`. Relaxed when it
-        // fails: somebody has just written a tick that is as good. One try: never waits. In the
-        // worst case, a reused entry, it sets a fresh connection's tick to now, which it is.
-        let _ = self.words[TIME].compare_exchange(
-            time,
-            pack(now.0, time as u32),
-            Ordering::Release,
-            Ordering::Relaxed,
-        );
-        true
+        // Release: keeps the chain from `set_time` to the next `set_time`. Relaxed when it fails:
+        // unless the connection is gone, somebody has just written a tick that is as good. One
+        // try: never waits.
+        self.words[TIME]
+            .compare_exchange(time.0, time.seen(now).0, Ordering::Release, Ordering::Relaxed)
+            .map_or_else(|seen| Time(seen).is_of(generation), |_| true)
     }
 
     /// Gives an expired connection another `timeout` from `now` on, unless it was touched since
     /// `words` were read.
     pub(super) fn rearm(&self, words: &Words, now: Ticks, timeout: Ticks) {
-        let next = pack(now.0, timeout.0.min(MAX_TIMEOUT));
+        let next = Time::new(words.generation(), now, timeout);
         // Release and Relaxed: as in `touch`.
         let _ = self.words[TIME].compare_exchange(
-            words.0[TIME],
-            next,
+            words.time().0,
+            next.0,
             Ordering::Release,
             Ordering::Relaxed,
         );
@@ -307,20 +409,62 @@ impl Entry {
     pub(super) fn expires(&self) -> Ticks {
         // Relaxed: a value by itself; a later touch only moves it further away, and whoever
         // moves it nearer tells the owner.
-        time_expires(self.words[TIME].load(Ordering::Relaxed))
+        Time(self.words[TIME].load(Ordering::Relaxed)).expires()
     }
 
     /// Adds to the packets counted; returns what was before.
     #[inline]
     pub(super) fn count_in(&self, packets: u32) -> u32 {
         // Relaxed: a statistic. It stands in the upper half, so that it wraps into nothing.
-        (self.words[SERVICE].fetch_add(pack(packets, 0), Ordering::Relaxed) >> 32) as u32
+        (self.words[COUNT].fetch_add(pack(packets, 0), Ordering::Relaxed) >> 32) as u32
     }
 
-    /// The links: previous and next. Only the owner uses them, or the free list on a free entry.
+    /// Counts a connection to this template and starts its timer anew; false when it is gone: the
+    /// touch decides, so that an expiry that did not see the count fails by the time.
+    pub(super) fn adopt(&self, template: u32, now: Ticks) -> bool {
+        if self.count_children(template, |children| children.checked_add(1)).is_none() {
+            return false;
+        }
+        let lives = self.touch(template, now);
+        if !lives {
+            self.orphan(template);
+        }
+        lives
+    }
+
+    /// Counts a connection out of this template; says how many are left.
+    pub(super) fn orphan(&self, template: u32) -> Option<u32> {
+        self.count_children(template, |children| children.checked_sub(1))
+    }
+
+    /// Changes how many connections the template of this generation has; gives how many it now
+    /// has.
+    fn count_children(&self, template: u32, to: impl Fn(u32) -> Option<u32>) -> Option<u32> {
+        // Relaxed: only whether it lives; the word below says whose count it is.
+        if generation(self.words[CONTROL].load(Ordering::Relaxed)) != template {
+            return None;
+        }
+        // Relaxed, all: a count that carries its template's generation with it, so that it is
+        // never another's; nothing else is published through it.
+        let mut word = self.words[FAMILY].load(Ordering::Relaxed);
+        loop {
+            let children = to(family::children(word, template)?)?;
+            match self.words[FAMILY].compare_exchange_weak(
+                word,
+                family::parent(template, children),
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Some(children),
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// The links of the timer wheel: previous and next. Only the owner uses them.
     #[inline(always)]
     pub(super) fn links(&self) -> (u32, u32) {
-        // Relaxed: one thread's at a time, handed on in order by the free list's head.
+        // Relaxed: one thread's.
         let links = self.words[LINKS].load(Ordering::Relaxed);
         ((links >> 32) as u32, links as u32)
     }
@@ -333,128 +477,160 @@ impl Entry {
     }
 }
 
-#[inline(always)]
-fn time_expires(time: u64) -> Ticks {
-    Ticks((time >> 32) as u32).after(Ticks(time as u32))
-}
-
-impl Words {
-    #[inline(always)]
-    pub(super) fn generation(&self) -> u32 {
-        generation(self.0[CONTROL])
-    }
-
-    #[inline(always)]
-    pub(super) fn owner(&self) -> u8 {
-        (self.0[DEST] >> 8) as u8
-    }
-
-    #[inline(always)]
-    pub(super) fn expires(&self) -> Ticks {
-        time_expires(self.0[TIME])
-    }
-
-    /// The connection of these words, which were read from the entry at `index`.
-    #[inline(always)]
-    pub(super) fn conn(&self, index: u32) -> Conn {
-        let [control, client, addrs, dest, service, time] = self.0;
-        let State { state, flags } = state_of(control);
-        Conn {
-            id: ConnId { index, generation: generation(control) },
-            proto: (control >> 16) as u8,
-            state,
-            flags,
-            caddr: Ipv4Addr::from_bits((client >> 32) as u32),
-            cport: (client >> 16) as u16,
-            vaddr: Ipv4Addr::from_bits((addrs >> 32) as u32),
-            vport: client as u16,
-            daddr: Ipv4Addr::from_bits(addrs as u32),
-            dport: (dest >> 16) as u16,
-            dest: (dest >> 32) as u32,
-            service: service as u32,
-            in_packets: (service >> 32) as u32,
-            owner: self.owner(),
-            last_seen: Ticks((time >> 32) as u32),
-            timeout: Ticks(time as u32),
-        }
-    }
-
-    #[inline(always)]
-    fn is_kind(&self, proto: u8, template: bool) -> bool {
-        let control = self.0[CONTROL];
-        (control >> 16) as u8 == proto && (control as u16 & flag::TEMPLATE != 0) == template
-    }
-}
-
-impl Key for InKey {
-    #[inline(always)]
-    fn matches(&self, words: &Words) -> bool {
-        words.0[CLIENT] == client_word(self.caddr, self.cport, self.vport)
-            && (words.0[ADDRS] >> 32) as u32 == self.vaddr.to_bits()
-            && words.is_kind(self.proto, self.template)
-    }
-}
-
-impl Key for OutKey {
-    #[inline(always)]
-    fn matches(&self, words: &Words) -> bool {
-        words.0[CLIENT] >> 16 == client_word(self.caddr, self.cport, 0) >> 16
-            && words.0[ADDRS] as u32 == self.daddr.to_bits()
-            && (words.0[DEST] >> 16) as u16 == self.dport
-            && words.is_kind(self.proto, false)
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::super::conn::{ConnId, InKey};
     use super::*;
 
     const NEW: NewConn = NewConn {
         proto: 6,
-        caddr: Ipv4Addr::new(10, 1, 2, 3),
+        caddr: Address::v4(Ipv4Addr::new(10, 1, 2, 3)),
         cport: 0x1234,
-        vaddr: Ipv4Addr::new(192, 168, 4, 5),
+        vaddr: Address::v4(Ipv4Addr::new(192, 168, 4, 5)),
         vport: 0x5678,
-        daddr: Ipv4Addr::new(172, 16, 6, 7),
+        daddr: Address::v4(Ipv4Addr::new(172, 16, 6, 7)),
         dport: 0x9abc,
         dest: 0xdddd_dddd,
-        service: 0xeeee_eeee,
+        mark: 0xeeee_eeee,
         flags: !flag::TEMPLATE,
         state: 0xab,
         timeout: Ticks(0x0102_0304),
+        control: Some(ConnId { index: 0xaaaa, generation: 0xbbbc }),
+        extra: None,
     };
 
     #[test]
     fn every_field_comes_back() {
         let entry = Entry::default();
-        entry.fill(&NEW, 0xcd, Ticks(0xf1f2_f3f4));
+        entry.fill(&Wide::default(), &NEW, 0xcd, Ticks(0xf1f2_f3f4));
         entry.count_in(u32::MAX);
         assert_eq!(entry.count_in(3), u32::MAX);
-        let conn = entry.read().unwrap().conn(9);
+        let conn = entry.read(&Wide::default()).unwrap().conn(9);
         assert_eq!(
             (conn.id, conn.proto, conn.state, conn.flags, conn.in_packets),
-            (ConnId { index: 9, generation: 0 }, 6, 0xab, NEW.flags, 2)
+            (ConnId { index: 9, generation: 0 }, 6, 0xab, NEW.flags & !OWN | flag::HASHED, 2)
         );
         assert_eq!((conn.in_key(), conn.daddr), (NEW.in_key(), NEW.daddr));
-        assert_eq!((conn.dport, conn.dest, conn.service), (NEW.dport, NEW.dest, NEW.service));
+        assert_eq!((conn.dport, conn.dest, conn.mark), (NEW.dport, NEW.dest, NEW.mark));
         assert_eq!((conn.owner, conn.last_seen), (0xcd, Ticks(0xf1f2_f3f4)));
-        assert_eq!(conn.timeout, NEW.timeout);
+        assert_eq!((conn.timeout, conn.control), (NEW.timeout, NEW.control));
+    }
+
+    #[test]
+    fn a_wide_connection_has_its_addresses_in_the_second_line() {
+        let address =
+            |last| Address::from([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
+        let new = NewConn { caddr: address(1), daddr: address(3), extra: Some([7, 8]), ..NEW };
+        let (entry, second) = (Entry::default(), Wide::default());
+        entry.fill(&second, &new, 0, Ticks(0));
+        let conn = entry.read(&second).unwrap().conn(0);
+        assert_eq!((conn.caddr, conn.vaddr, conn.daddr), (address(1), NEW.vaddr, address(3)));
+        assert!(entry.find(&second, &new.in_key()).is_some());
+        assert!(entry.find(&second, &conn.out_key()).is_some());
+        // All of the address counts, not only what the first line has of it.
+        let near = Address::from([0x20, 1, 0xd, 0xb9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+        for caddr in [address(2), near, Address::from([0, 0, 0, 1])] {
+            assert!(entry.find(&second, &InKey { caddr, ..new.in_key() }).is_none());
+        }
+        assert!(second.set_extra(1, 8, 9) && !second.set_extra(1, 8, 10));
+        assert_eq!(second.extra(), [7, 9]);
+    }
+
+    #[test]
+    fn a_named_template_is_found_by_its_name_and_client() {
+        let new = NewConn { flags: flag::TEMPLATE, extra: Some([77, 0]), ..NEW };
+        let (entry, second) = (Entry::default(), Wide::default());
+        entry.fill(&second, &new, 0, Ticks(0));
+        assert_eq!(entry.read(&second).unwrap().conn(0).in_key(), new.in_key());
+        let finds = |key: InKey| entry.find(&second, &key).is_some();
+        assert!(finds(new.in_key()));
+        assert!(!finds(InKey { caddr: Address::UNSPECIFIED, ..new.in_key() }));
+        assert!(!finds(InKey { name: 78, ..new.in_key() }));
+        assert!(!finds(InKey { name: 0, ..new.in_key() }));
+        assert!(entry.retire(0) && !finds(new.in_key()), "a stale one serves nobody");
+    }
+
+    const TEMPLATE: NewConn = NewConn { flags: flag::TEMPLATE, ..NEW };
+
+    #[test]
+    fn a_template_counts_its_connections_until_it_is_gone() {
+        let entry = Entry::default();
+        entry.fill(&Wide::default(), &TEMPLATE, 0, Ticks(0));
+        let (now, later) = (Ticks(5), Ticks(0x0200_0000));
+        assert!(entry.adopt(0, now) && entry.adopt(0, now) && !entry.adopt(2, now));
+        let words = entry.read(&Wide::default()).unwrap();
+        assert_eq!((words.conn(0).children, words.conn(0).last_seen), (2, now));
+        assert_eq!((entry.orphan(0), entry.orphan(0), entry.orphan(0)), (Some(1), Some(0), None));
+        assert_eq!(entry.orphan(2), None);
+        assert!(entry.adopt(0, later) && !entry.doom(&words), "adopted since the look");
+        entry.orphan(0);
+        assert!(entry.doom(&entry.read(&Wide::default()).unwrap()));
+        assert!(!entry.adopt(0, later) && entry.read(&Wide::default()).is_none());
+    }
+
+    #[test]
+    fn a_connection_is_never_taken_for_a_template() {
+        let entry = Entry::default();
+        // Its template has the generation that an adopter of the entry may look for.
+        let child = NewConn { control: Some(ConnId { index: 7, generation: 0 }), ..NEW };
+        for new in [child, NewConn { control: None, ..NEW }] {
+            entry.fill(&Wide::default(), &NewConn { flags: 0, ..new }, 0, Ticks(0));
+            let generation = entry.life().0;
+            assert!(!entry.adopt(generation, Ticks(0)) && !entry.adopt(0, Ticks(0)));
+            assert_eq!((entry.orphan(generation), entry.orphan(0)), (None, None));
+            assert_eq!(entry.read(&Wide::default()).unwrap().conn(0).control, new.control);
+            entry.release();
+        }
+    }
+
+    #[test]
+    fn a_touch_and_the_end_of_the_time_exclude_each_other() {
+        let entry = Entry::default();
+        entry.fill(&Wide::default(), &NEW, 0, Ticks(0));
+        let words = entry.read(&Wide::default()).unwrap();
+        assert!(entry.touch(0, Ticks(9)) && !entry.doom(&words));
+        assert!(entry.touch(0, Ticks(8)), "seen later than that already");
+        let words = entry.read(&Wide::default()).unwrap();
+        assert_eq!(words.conn(0).last_seen, Ticks(9));
+        assert!(entry.doom(&words) && !entry.touch(0, Ticks(10)) && !entry.touch(0, Ticks(9)));
+        let keep = |state| Some((state, Ticks(1)));
+        assert!(entry.read(&Wide::default()).is_none());
+        assert_eq!(entry.transition(0, Ticks(10), keep), None);
+        assert!(entry.leave(words).is_some());
+    }
+
+    #[test]
+    fn a_mark_does_not_cost_a_transition_its_timeout() {
+        let entry = Entry::default();
+        entry.fill(&Wide::default(), &TEMPLATE, 0, Ticks(0));
+        let control = entry.words[CONTROL].load(Ordering::Relaxed);
+        assert!(entry.mark_state(0, 1) && entry.retire(0));
+        entry.set_time(control, Ticks(3), Ticks(4));
+        assert_eq!(entry.expires(), Ticks(7));
+        let made =
+            entry.transition(0, Ticks(3), |_| Some((State { state: 0, flags: 0 }, Ticks(5))));
+        assert_eq!(made.unwrap().after.flags, flag::TEMPLATE | flag::HASHED | flag::STALE);
+        assert!(!entry.mark_state(2, 1));
     }
 
     #[test]
     fn a_life_goes_round_and_each_has_its_generation() {
         let entry = Entry::default();
         assert_eq!(entry.life(), (0, Life::Free));
-        assert_eq!(entry.fill(&NEW, 0, Ticks(0)), 0);
+        assert_eq!(entry.fill(&Wide::default(), &NEW, 0, Ticks(0)), 0);
         assert_eq!(entry.life(), (0, Life::Live));
-        assert!(entry.leave(2).is_none() && entry.leave(0).is_some() && entry.leave(0).is_none());
+        let words = || entry.read(&Wide::default());
+        let (first, second) = (words().unwrap(), words().unwrap());
+        assert!(entry.leave(first).is_some() && entry.leave(second).is_none());
         assert_eq!(entry.life(), (1, Life::Leaving));
-        assert!(entry.read().is_none());
+        assert!(entry.read(&Wide::default()).is_none());
         entry.left();
         assert_eq!(entry.life(), (1, Life::Left));
         entry.release();
         assert_eq!(entry.life(), (2, Life::Free));
-        assert_eq!(entry.fill(&NEW, 0, Ticks(0)), 2);
+        assert_eq!(entry.fill(&Wide::default(), &NEW, 0, Ticks(0)), 2);
         entry.release();
         assert_eq!(entry.life(), (4, Life::Free), "a filled entry may be given back unused");
     }
@@ -462,22 +638,27 @@ mod tests {
     #[test]
     fn a_key_matches_its_own_kind_only() {
         let entry = Entry::default();
-        entry.fill(&NewConn { flags: flag::TEMPLATE, ..NEW }, 0, Ticks(0));
-        let words = entry.read().unwrap();
+        entry.fill(&Wide::default(), &NewConn { flags: flag::TEMPLATE, ..NEW }, 0, Ticks(0));
+        let second = Wide::default();
+        let finds = |key: InKey| entry.find(&second, &key).is_some();
         let template = InKey { template: true, ..NEW.in_key() };
-        assert!(template.matches(&words) && !NEW.in_key().matches(&words));
-        assert!(!InKey { proto: 17, ..template }.matches(&words));
-        assert!(!words.conn(0).out_key().matches(&words), "a reply finds no template");
+        assert!(finds(template) && !finds(NEW.in_key()));
+        assert!(!finds(InKey { proto: 17, ..template }));
+        assert!(!finds(InKey { caddr: NEW.vaddr, ..template }));
+        assert!(!finds(InKey { vaddr: NEW.caddr, ..template }));
+        assert!(!finds(InKey { vport: 1, ..template }));
+        let out = entry.read(&second).unwrap().conn(0).out_key();
+        assert!(entry.find(&second, &out).is_none(), "a reply finds no template");
     }
 
     #[test]
     fn a_transition_keeps_what_the_table_owns_and_sets_the_time() {
         let entry = Entry::default();
-        entry.fill(&NewConn { flags: flag::TEMPLATE, ..NEW }, 0, Ticks(0));
+        entry.fill(&Wide::default(), &NewConn { flags: flag::TEMPLATE, ..NEW }, 0, Ticks(0));
         let made =
             entry.transition(0, Ticks(50), |_| Some((State { state: 3, flags: 0 }, Ticks(9))));
         assert_eq!(made.unwrap().after.flags, flag::TEMPLATE | flag::HASHED);
-        let conn = entry.read().unwrap().conn(0);
+        let conn = entry.read(&Wide::default()).unwrap().conn(0);
         assert_eq!((conn.state, conn.expires(), conn.proto), (3, Ticks(59), 6));
         assert_eq!(entry.transition(0, Ticks(60), |_| None), None);
         assert_eq!(entry.transition(2, Ticks(60), |s| Some((s, Ticks(1)))), None);

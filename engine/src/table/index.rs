@@ -14,11 +14,10 @@
 //! (INV-3); the tags tell the connections of one client port apart, by the virtual end on the way
 //! in and by the server's end on the way out, without a look at their entries.
 
-use std::net::Ipv4Addr;
-
 use super::CapacityError;
 use super::memory::{Memory, prefetch};
 use super::sync::{AtomicU64, Ordering};
+use crate::address::Address;
 
 /// Slots of a bucket; loom gets a small world.
 #[cfg(not(loom))]
@@ -71,8 +70,8 @@ impl Content {
     pub(super) fn pending(
         hash: u64,
         index: u32,
-        virt: (Ipv4Addr, u16),
-        dest: (Ipv4Addr, u16),
+        virt: (Address, u16),
+        dest: (Address, u16),
     ) -> Self {
         Self(
             tag(hash, dest) << OUT_SHIFT
@@ -97,7 +96,7 @@ impl Content {
 impl Wanted {
     /// Connections of the way in.
     #[inline(always)]
-    pub(super) fn inward(hash: u64, virt: (Ipv4Addr, u16)) -> Self {
+    pub(super) fn inward(hash: u64, virt: (Address, u16)) -> Self {
         Self {
             mask: TAG_MASK << IN_SHIFT | PENDING | OCCUPIED,
             value: tag(hash, virt) << IN_SHIFT | OCCUPIED,
@@ -106,7 +105,7 @@ impl Wanted {
 
     /// Connections of the way out.
     #[inline(always)]
-    pub(super) fn outward(hash: u64, dest: (Ipv4Addr, u16)) -> Self {
+    pub(super) fn outward(hash: u64, dest: (Address, u16)) -> Self {
         Self {
             mask: TAG_MASK << OUT_SHIFT | PENDING | OCCUPIED,
             value: tag(hash, dest) << OUT_SHIFT | OCCUPIED,
@@ -151,8 +150,9 @@ impl Iterator for Hits {
 
 /// Ten bits of an address and port, mixed with the secret hash so that nobody can choose them.
 #[inline(always)]
-fn tag(hash: u64, (addr, port): (Ipv4Addr, u16)) -> u64 {
-    let end = u64::from(addr.to_bits()) << 16 | u64::from(port);
+fn tag(hash: u64, (addr, port): (Address, u16)) -> u64 {
+    let (high, low) = addr.words();
+    let end = high.rotate_left(32) ^ low.rotate_left(16) ^ u64::from(port);
     let mixed = u128::from(hash ^ end) * 0x9e37_79b9_7f4a_7c15;
     ((mixed >> 64) as u64 ^ mixed as u64) & TAG_MASK
 }
@@ -211,14 +211,13 @@ impl Index {
         prefetch(&self.buckets, self.home(hash));
     }
 
-    /// Calls `each` with the entries that the home bucket, loaded already, offers.
+    /// The first entry that the home bucket, loaded already, offers: only a hint.
     #[inline(always)]
-    pub(super) fn candidates(&self, hash: u64, wanted: Wanted, mut each: impl FnMut(u32)) {
+    pub(super) fn first(&self, hash: u64, wanted: Wanted) -> Option<u32> {
         let slots = &self.buckets[self.home(hash)].slots;
-        for slot in Hits(wanted.hits(slots)) {
-            // Relaxed: only a hint is drawn from it.
-            each(Content(slots[slot].load(Ordering::Relaxed)).entry());
-        }
+        let slot = Hits(wanted.hits(slots)).next()?;
+        // Relaxed: who uses it looks at the entry's own words.
+        Some(Content(slots[slot].load(Ordering::Relaxed)).entry())
     }
 
     /// The first answer of `look`, asked for each entry wanted. Reads at most `REACH` buckets.
@@ -419,7 +418,7 @@ fn replace(slot: &AtomicU64, from: u64, to: u64) -> bool {
 mod tests {
     use super::*;
 
-    const END: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 1);
+    const END: (Address, u16) = (Address::UNSPECIFIED, 1);
 
     fn put(index: &Index, hash: u64, entry: u32) -> Option<Spot> {
         let content = Content::pending(hash, entry, END, END);

@@ -38,7 +38,7 @@ impl<'a> Iter<'a> {
     /// The connection in the current slot.
     fn current(&self) -> Option<Conn> {
         let content = self.table.index.committed(self.bucket, self.slot)?;
-        let words = self.table.entries[content.entry() as usize].read()?;
+        let words = self.table.read(content.entry())?;
         // When the entry was reused in between, its slot was cleared before: then the connection
         // just read stands elsewhere and is listed there.
         let after = self.table.index.committed(self.bucket, self.slot);

@@ -17,22 +17,33 @@ const LATE: Ticks = Ticks(1000 + 100);
 fn conn(client: u16) -> NewConn {
     NewConn {
         proto: 6,
-        caddr: Ipv4Addr::new(10, 0, 0, 1),
+        caddr: Address::from([10, 0, 0, 1]),
         cport: client,
-        vaddr: Ipv4Addr::new(192, 0, 2, 1),
+        vaddr: Address::from([192, 0, 2, 1]),
         vport: 80,
-        daddr: Ipv4Addr::new(172, 16, 0, 1),
+        daddr: Address::from([172, 16, 0, 1]),
         dport: 80,
         dest: u32::from(client),
-        service: u32::from(client),
+        mark: u32::from(client),
         flags: 0,
         state: client as u8,
         timeout: Ticks(20),
+        control: None,
+        extra: None,
     }
 }
 
+/// The same of IPv6, with extra words.
+fn wide(client: u16) -> NewConn {
+    let address =
+        |end: u8| Address::from([0x20, 1, end, client as u8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, end]);
+    let (caddr, vaddr, daddr) = (address(1), address(2), address(3));
+    NewConn { caddr, vaddr, daddr, extra: Some([u64::from(client); 2]), ..conn(client) }
+}
+
 fn check(seen: &Conn, new: &NewConn) {
-    assert_eq!((seen.in_key(), seen.dest, seen.service), (new.in_key(), new.dest, new.service));
+    assert_eq!(seen.daddr, new.daddr);
+    assert_eq!((seen.in_key(), seen.dest, seen.mark), (new.in_key(), new.dest, new.mark));
     assert_eq!((seen.state, seen.last_seen, seen.timeout), (new.state, NOW, new.timeout));
 }
 
@@ -68,8 +79,11 @@ fn neighbour(table: &Table, client: u16) -> u16 {
 struct Gone(usize);
 
 impl OnExpiry for Gone {
-    fn expired(&mut self, _: &Conn) -> Verdict {
-        Verdict::Remove
+    fn expired(&mut self, conn: &Conn) -> Verdict {
+        match conn.children {
+            0 => Verdict::Remove,
+            _ => Verdict::Keep { timeout: Ticks(30) },
+        }
     }
 
     fn removed(&mut self, _: &Conn) {
@@ -150,23 +164,154 @@ fn a_connection_that_stays_is_found_whatever_happens_beside_it() {
     });
 }
 
+/// One look of a reader at the table, beside the reuse of the entry of a connection: the old one's
+/// name, and what takes its place. A model each: together they would have too many orders.
+type Look = fn(&Table, ConnId, &NewConn);
+
 #[test]
 fn a_reader_never_mixes_two_connections_of_an_entry() {
+    let looks: [Look; 4] = [
+        |table, old, _| table.get(old).iter().for_each(|seen| check(seen, &conn(1))),
+        // By the slot of the old one, perhaps, to the entry of the new one.
+        |table, _, _| find(table, &conn(1)).iter().for_each(|seen| check(seen, &conn(1))),
+        |table, _, new| find(table, new).iter().for_each(|seen| check(seen, new)),
+        |table, _, _| table.iter().for_each(|seen| check(&seen, &conn(seen.cport))),
+    ];
+    looks.iter().for_each(|look| reuse_beside(*look, conn(1), conn(2)));
+}
+
+#[test]
+fn a_reader_never_mixes_the_lines_of_two_connections() {
+    let looks: [Look; 3] = [
+        |table, old, _| table.get(old).iter().for_each(|seen| check(seen, &wide(1))),
+        |table, _, new| find(table, new).iter().for_each(|seen| check(seen, new)),
+        |table, old, _| table.extra(old).iter().for_each(|extra| assert_eq!(*extra, [1, 1])),
+    ];
+    for new in [wide(2), conn(2)] {
+        looks.iter().for_each(|look| reuse_beside(*look, wide(1), new));
+    }
+}
+
+fn reuse_beside(look: Look, old: NewConn, new: NewConn) {
+    ::loom::model(move || {
+        let (table, mut owners) = Table::new(1, 1, NOW).unwrap();
+        let mut owner = owners.pop().unwrap();
+        let id = insert_new(&mut owner, &old);
+        let reader = thread::spawn(move || look(&table, id, &new));
+        assert!(owner.remove(id).is_some());
+        assert_eq!(insert_new(&mut owner, &new).index, id.index);
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn a_touch_that_says_so_keeps_the_connection() {
     ::loom::model(|| {
         let (table, mut owners) = Table::new(1, 1, NOW).unwrap();
         let mut owner = owners.pop().unwrap();
-        let old = insert_new(&mut owner, &conn(1));
-        let reader = thread::spawn(move || {
-            table.get(old).iter().for_each(|seen| check(seen, &conn(1)));
-            // By the slot of the old one, perhaps, to the entry of the new one.
-            find(&table, &conn(1)).iter().for_each(|seen| check(seen, &conn(1)));
-            find(&table, &conn(2)).iter().for_each(|seen| check(seen, &conn(2)));
-            table.iter().for_each(|seen| check(&seen, &conn(seen.cport)));
+        let id = insert_new(&mut owner, &conn(1));
+        // At the very tick of its expiry.
+        let end = NOW.after(conn(1).timeout);
+        let toucher = thread::spawn({
+            let table = Arc::clone(&table);
+            move || {
+                let touched = table.touch(id, end);
+                assert_eq!(table.get(id).is_some(), touched);
+                assert_eq!(find(&table, &conn(1)).is_some(), touched);
+                touched
+            }
         });
-        assert!(owner.remove(old).is_some());
-        let new = insert_new(&mut owner, &conn(2));
-        assert_eq!(new.index, old.index);
-        reader.join().unwrap();
+        let mut gone = Gone::default();
+        owner.expire(end, usize::MAX, &mut gone);
+        let touched = toucher.join().unwrap();
+        assert_eq!(gone.0, usize::from(!touched));
+        assert_eq!(table.get(id).map(|conn| conn.last_seen), touched.then_some(end));
+        owner.expire(end.after(Ticks(60)), usize::MAX, &mut gone);
+        assert_eq!((gone.0, table.len()), (1, 0));
+    });
+}
+
+#[test]
+fn a_template_does_not_expire_under_its_connection() {
+    ::loom::model(|| {
+        let (table, mut owners) = Table::new(1, 1, NOW).unwrap();
+        let mut owner = owners.pop().unwrap();
+        let id = insert_new(&mut owner, &NewConn { flags: flag::TEMPLATE, ..conn(1) });
+        let end = NOW.after(conn(1).timeout);
+        let adopter = thread::spawn({
+            let table = Arc::clone(&table);
+            move || {
+                let adopted = table.adopt(id, end);
+                assert_eq!(table.get(id).map(|conn| conn.children), adopted.then_some(1));
+                adopted
+            }
+        });
+        let mut gone = Gone::default();
+        owner.expire(end, usize::MAX, &mut gone);
+        let adopted = adopter.join().unwrap();
+        assert_eq!(gone.0, usize::from(!adopted));
+        assert_eq!(table.orphan(id), adopted.then_some(0));
+        owner.expire(end.after(Ticks(100)), usize::MAX, &mut gone);
+        assert_eq!((gone.0, table.len()), (1, 0));
+    });
+}
+
+#[test]
+fn of_two_connections_that_leave_a_template_one_is_the_last() {
+    ::loom::model(|| {
+        let (table, mut first, _) = two(2);
+        let id = insert_new(&mut first, &NewConn { flags: flag::TEMPLATE, ..conn(1) });
+        assert!(table.adopt(id, NOW));
+        let other = thread::spawn({
+            let table = Arc::clone(&table);
+            move || (table.adopt(id, NOW), table.orphan(id))
+        });
+        let mine = table.orphan(id);
+        let (adopted, its) = other.join().unwrap();
+        assert!(adopted && [mine, its].contains(&Some(0)));
+        assert_eq!(table.get(id).map(|conn| conn.children), Some(0));
+    });
+}
+
+#[test]
+fn who_comes_late_does_not_change_the_next_connection() {
+    ::loom::model(|| {
+        let (table, mut first, mut second) = two(1);
+        let id = insert_new(&mut first, &NewConn { flags: flag::TEMPLATE, ..conn(1) });
+        let late = thread::spawn(move || {
+            table.adopt(id, LATE);
+            let to = |state| Some((state, Ticks(99)));
+            second.transition(id, NOW, to);
+            table.touch(id, LATE);
+            table.orphan(id);
+        });
+        assert!(first.remove(id).is_some());
+        // Of the same tick and timeout, and of a template that has the late one's generation.
+        let control = Some(ConnId { index: 5, generation: id.generation });
+        let next = NewConn { control, ..conn(2) };
+        let next_id = insert_new(&mut first, &next);
+        assert_eq!(next_id.index, id.index);
+        late.join().unwrap();
+        let seen = first.table().get(next_id).unwrap();
+        check(&seen, &next);
+        assert_eq!(seen.control, control);
+    });
+}
+
+#[test]
+fn a_template_is_marked_and_given_a_timeout_at_once() {
+    ::loom::model(|| {
+        let (table, mut first, _) = two(1);
+        let id = insert_new(&mut first, &NewConn { flags: flag::TEMPLATE, ..conn(0) });
+        let marker = thread::spawn({
+            let table = Arc::clone(&table);
+            move || assert!(table.mark_state(id, 4) && table.retire(id))
+        });
+        first.transition(id, NOW, |state| Some((state, Ticks(7)))).unwrap();
+        marker.join().unwrap();
+        let seen = table.get(id).unwrap();
+        assert_eq!((seen.state, seen.timeout), (4, Ticks(7)));
+        assert!(seen.flags & flag::STALE != 0);
     });
 }
 
@@ -229,24 +374,28 @@ fn of_two_transitions_the_last_ones_timeout_stays() {
 #[test]
 fn the_free_list_gives_an_entry_to_one() {
     ::loom::model(|| {
-        let entries: Arc<Vec<Entry>> = Arc::new((0..3).map(|_| Entry::default()).collect());
-        let free = Arc::new(FreeList::new(3));
-        free.push(&entries, 0..3);
+        let free = Arc::new(FreeList::new(3, 2).unwrap());
+        let mut held = Vec::new();
+        while held.len() < 3 {
+            free.draw(&mut held);
+        }
+        held.drain(..).for_each(|entry| free.put(&[entry]));
         let other = thread::spawn({
-            let (free, entries) = (Arc::clone(&free), Arc::clone(&entries));
+            let free = Arc::clone(&free);
             move || {
                 let mut held = Vec::new();
-                free.pop(&entries, 1, &mut held);
+                free.draw(&mut held);
                 held
             }
         });
-        // The top goes and comes back with another one under it, while the other thread walks.
-        let mut held = Vec::new();
-        free.pop(&entries, 1, &mut held);
-        free.pop(&entries, 1, &mut held);
-        free.push(&entries, held.drain(..1));
+        // The top goes and comes back with another one under it, while the other thread looks.
+        free.draw(&mut held);
+        free.draw(&mut held);
+        free.put(&[held.remove(0)]);
         held.extend(other.join().unwrap());
-        while free.pop(&entries, 2, &mut held) {}
+        for _ in 0..3 {
+            free.draw(&mut held);
+        }
         held.sort_unstable();
         assert_eq!(held, [0, 1, 2], "each entry once");
     });

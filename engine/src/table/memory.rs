@@ -19,19 +19,11 @@ pub(super) unsafe trait Zeroed: Default + Sync {}
 // SAFETY: an array of AtomicU64.
 unsafe impl Zeroed for super::entry::Entry {}
 // SAFETY: an array of AtomicU64.
+unsafe impl Zeroed for super::entry::Wide {}
+// SAFETY: an array of AtomicU64.
 unsafe impl Zeroed for super::index::Bucket {}
-
-/// Bytes that the machine could give without swapping; `u64::MAX` when it does not say.
-pub(super) fn available() -> u64 {
-    if cfg!(any(loom, miri)) {
-        return u64::MAX;
-    }
-    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    info.lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))
-        .and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
-        .map_or(u64::MAX, |kilobytes| kilobytes.saturating_mul(1024))
-}
+// SAFETY: an array of AtomicU64.
+unsafe impl Zeroed for super::free::Block {}
 
 /// Starts to load the cache line of `items[at]`; nothing when there is no such item.
 #[inline(always)]

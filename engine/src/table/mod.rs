@@ -17,13 +17,15 @@
 //!
 //! The rooms: [`conn`] the plain values, `entry` a connection's line and the rules of its reuse,
 //! `index` the buckets, `contest` the insertion of each connection once, `free` the free entries,
-//! `wheel` the timers, `owner` a worker's half, `memory` the mapping, `sync` the atomics.
+//! `wheel` the timers, `owner` a worker's half, `memory` the mapping, `available` how large it may
+//! be, `sync` the atomics.
 //!
 //! No lookup waits, and none reads more than a fixed number of buckets. Nothing is allocated after
 //! construction.
 
 pub mod conn;
 
+mod available;
 mod contest;
 mod entry;
 mod free;
@@ -43,18 +45,18 @@ mod tests;
 
 use std::fmt;
 use std::io;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
 
-use self::entry::{Entry, Key, Words};
+use self::entry::{Entry, Key, Wide, Words};
 use self::free::FreeList;
-use self::index::{Index, Wanted};
+use self::index::{Index, SLOTS, Wanted};
 use self::memory::{Memory, prefetch};
 use self::sync::{AtomicU64, Ordering};
 use self::wheel::Wheel;
+use crate::address::Address;
 use crate::clock::Ticks;
 
 pub use self::conn::{Conn, ConnId, InKey, Inserted, NewConn, OutKey, State, Transition, flag};
@@ -79,10 +81,12 @@ pub enum CapacityError {
     /// More than [`CAPACITY_MAX`].
     #[error("a connection table holds at most {CAPACITY_MAX} connections; {0} were asked for")]
     TooLarge(u64),
-    /// More than the machine has free.
+    /// More than the machine has free, were all connections IPv6's. For IPv4 alone about half
+    /// would do, but nobody can say beforehand what clients come, and a table that has started
+    /// shall never be the reason why the process is killed.
     #[error(
-        "a connection table of {capacity} connections takes {} MB and the machine has {} MB \
-         available; lower the capacity to at most {fits} or free memory",
+        "a connection table of {capacity} connections takes up to {} MB, and the machine and its \
+         control groups leave {} MB; lower the capacity to at most {fits}, or free memory",
         need >> 20, available >> 20
     )]
     Memory {
@@ -120,15 +124,56 @@ pub enum InsertError {
     Contended,
 }
 
+/// How many connections an owner has: what it made and removed itself, and what others removed.
+/// Two counts, for its own needs no exchange.
+#[derive(Default)]
+struct Live {
+    own: AtomicU64,
+    others: AtomicU64,
+}
+
+impl Live {
+    /// Only the owner may.
+    #[inline]
+    fn add_own(&self, by: i64) {
+        // Relaxed, both: a statistic, and nobody else writes it.
+        let own = self.own.load(Ordering::Relaxed);
+        self.own.store(own.wrapping_add(by as u64), Ordering::Relaxed);
+    }
+
+    fn removed_by_other(&self) {
+        // Relaxed: a statistic.
+        self.others.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count(&self) -> i64 {
+        // Relaxed, both: a statistic.
+        let others = self.others.load(Ordering::Relaxed);
+        self.own.load(Ordering::Relaxed).wrapping_sub(others) as i64
+    }
+}
+
+/// Where a connection may be: what the first passes of a lookup have found, for the last one.
+#[derive(Clone, Copy, Debug)]
+pub struct Hint(u32);
+
+impl Hint {
+    /// Nowhere in particular.
+    pub const NONE: Self = Self(u32::MAX);
+}
+
 /// The connections of all workers.
 pub struct Table {
     entries: Memory<Entry>,
+    /// The second lines of wide connections, by the same numbers. Pages come with the first
+    /// touch, so a table without IPv6 pays nothing for them.
+    wide: Memory<Wide>,
     index: Index,
     free: FreeList,
     /// An owner's post: connections that others removed, or whose timeout they shortened.
     inboxes: Box<[ArrayQueue<ConnId>]>,
     /// Connections of each owner.
-    live: Box<[CachePadded<AtomicU64>]>,
+    live: Box<[CachePadded<Live>]>,
     hasher: ahash::RandomState,
 }
 
@@ -151,13 +196,14 @@ impl Table {
         workers: usize,
         now: Ticks,
     ) -> Result<(Arc<Self>, Vec<Owner>), CapacityError> {
-        let capacity = Self::check(capacity, workers, memory::available())?;
+        let capacity = Self::check(capacity, workers, available::available())?;
         let table = Arc::new(Self {
             entries: Memory::new(capacity)?,
+            wide: Memory::new(capacity)?,
             index: Index::new(capacity)?,
-            free: FreeList::new(capacity),
+            free: FreeList::new(capacity, workers)?,
             inboxes: (0..workers).map(|_| ArrayQueue::new(INBOX)).collect(),
-            live: (0..workers).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),
+            live: (0..workers).map(|_| CachePadded::default()).collect(),
             hasher: hasher(),
         });
         let owners = (0..workers).map(|worker| Owner::new(&table, worker as u8, now)).collect();
@@ -176,17 +222,25 @@ impl Table {
         let entries = entries.ok_or(CapacityError::TooLarge(capacity))?;
         let need = Self::bytes(entries, workers);
         if need > available {
-            let each = Self::bytes(1 << 20, 0);
-            let spare = available.saturating_sub(Self::bytes(0, workers));
-            let fits = (u128::from(spare) << 20) / u128::from(each);
-            return Err(CapacityError::Memory { capacity, need, available, fits: fits as u64 });
+            let fits = Self::fits(entries, workers, available);
+            return Err(CapacityError::Memory { capacity, need, available, fits });
         }
         Ok(entries)
     }
 
+    /// About the largest capacity below `capacity` that fits.
+    fn fits(mut capacity: usize, workers: usize, available: u64) -> u64 {
+        while capacity > 0 && Self::bytes(capacity, workers) > available {
+            capacity -= capacity.div_ceil(256);
+        }
+        capacity as u64
+    }
+
     fn bytes(capacity: usize, workers: usize) -> u64 {
         let owner = Wheel::bytes() + (INBOX * size_of::<(usize, ConnId)>()) as u64;
-        (capacity * size_of::<Entry>()) as u64 + Index::bytes(capacity) + workers as u64 * owner
+        let lines = size_of::<Entry>() + size_of::<Wide>();
+        let shared = Index::bytes(capacity) + FreeList::bytes(capacity, workers);
+        (capacity * lines) as u64 + shared + workers as u64 * owner
     }
 
     /// How many connections it can hold.
@@ -199,20 +253,17 @@ impl Table {
         self.live.len()
     }
 
-    /// Bytes that it takes when it is full: entries, index, timers and inboxes.
+    /// Bytes that it takes when it is full of IPv6 connections: entries, index, timers and inboxes.
     pub fn memory(&self) -> u64 {
         Self::bytes(self.capacity(), self.workers())
     }
 
     /// How many connections it holds, templates included; exact when no worker is busy.
     pub fn len(&self) -> usize {
-        // Relaxed: a statistic. A removal may be counted before its insertion is, so the sum may
-        // be below zero for a moment.
-        let sum = self
-            .live
-            .iter()
-            .fold(0u64, |sum, owner| sum.wrapping_add(owner.load(Ordering::Relaxed)));
-        usize::try_from(sum as i64).unwrap_or(0)
+        // A removal may be counted before its insertion is, so the sum may be below zero for a
+        // moment.
+        let sum = self.live.iter().fold(0i64, |sum, owner| sum.wrapping_add(owner.count()));
+        usize::try_from(sum).unwrap_or(0)
     }
 
     /// Whether it holds none.
@@ -220,32 +271,38 @@ impl Table {
         self.len() == 0
     }
 
-    fn count_live(&self, owner: u8, by: i64) {
-        // Relaxed: a statistic.
-        self.live[usize::from(owner)].fetch_add(by as u64, Ordering::Relaxed);
-    }
-
     /// The hash of a connection, equal for both directions (INV-3). Its keys are secret and of
     /// this table, so that nobody can aim at a bucket.
     #[inline]
-    pub fn hash(&self, proto: u8, caddr: Ipv4Addr, cport: u16) -> u64 {
-        let client = u64::from(caddr.to_bits()) << 16 | u64::from(cport);
-        self.hasher.hash_one(u64::from(proto) << 48 | client)
+    pub fn hash(&self, proto: u8, caddr: Address, cport: u16) -> u64 {
+        let proto = u64::from(proto) << 48;
+        match caddr.is_v4() {
+            true => {
+                let client = u64::from(caddr.low32()) << 16 | u64::from(cport);
+                self.hasher.hash_one(proto | client)
+            }
+            false => self.hasher.hash_one((caddr.words(), proto | u64::from(cport))),
+        }
     }
 
     /// The hash of a persistence template. No reply looks for it, so it takes in the virtual end:
     /// with a wide netmask, all services' templates have the same client.
     #[inline]
-    pub fn template_hash(&self, proto: u8, caddr: Ipv4Addr, vaddr: Ipv4Addr, vport: u16) -> u64 {
-        let virt = u64::from(vaddr.to_bits()) << 16 | u64::from(vport);
-        self.hasher.hash_one((u64::from(proto) << 32 | u64::from(caddr.to_bits()), virt))
+    pub fn template_hash(&self, key: &InKey) -> u64 {
+        let virt = (key.vaddr.words(), u64::from(key.vport) << 8 | u64::from(key.proto));
+        self.hasher.hash_one((key.caddr.words(), key.name, virt))
+    }
+
+    /// A 64-bit name for bytes of the network, keyed as the hashes are; never 0.
+    pub fn name(&self, bytes: &[u8]) -> u64 {
+        self.hasher.hash_one(bytes).max(1)
     }
 
     /// The hash that goes with a key.
     #[inline]
     pub fn hash_of(&self, key: &InKey) -> u64 {
         if key.template {
-            self.template_hash(key.proto, key.caddr, key.vaddr, key.vport)
+            self.template_hash(key)
         } else {
             self.hash(key.proto, key.caddr, key.cport)
         }
@@ -258,37 +315,78 @@ impl Table {
     }
 
     /// Second pass, on the way in: starts to load the entry that the bucket offers.
-    #[inline]
-    pub fn prefetch_in(&self, hash: u64, key: &InKey) {
-        let wanted = Wanted::inward(hash, (key.vaddr, key.vport));
-        self.index.candidates(hash, wanted, |index| self.prefetch_line(index));
+    #[inline(always)]
+    pub fn prefetch_in(&self, hash: u64, key: &InKey) -> Hint {
+        self.prefetch(hash, Wanted::inward(hash, (key.vaddr, key.vport)), key.vaddr)
     }
 
     /// Second pass, on the way out.
-    #[inline]
-    pub fn prefetch_out(&self, hash: u64, key: &OutKey) {
-        let wanted = Wanted::outward(hash, (key.daddr, key.dport));
-        self.index.candidates(hash, wanted, |index| self.prefetch_line(index));
+    #[inline(always)]
+    pub fn prefetch_out(&self, hash: u64, key: &OutKey) -> Hint {
+        self.prefetch(hash, Wanted::outward(hash, (key.daddr, key.dport)), key.caddr)
+    }
+
+    #[inline(always)]
+    fn prefetch(&self, hash: u64, wanted: Wanted, end: Address) -> Hint {
+        let Some(index) = self.index.first(hash, wanted) else { return Hint::NONE };
+        self.prefetch_line(index);
+        if !end.is_v4() {
+            prefetch(&self.wide, index as usize);
+        }
+        Hint(index)
+    }
+
+    /// Third pass: the connection, or template, of a client's packet.
+    #[inline(always)]
+    pub fn lookup_in_at(&self, hint: Hint, hash: u64, key: &InKey) -> Option<Conn> {
+        self.at(hint, key).or_else(|| self.lookup_in(hash, key))
+    }
+
+    /// Third pass: the connection of a real server's reply.
+    #[inline(always)]
+    pub fn lookup_out_at(&self, hint: Hint, hash: u64, key: &OutKey) -> Option<Conn> {
+        self.at(hint, key).or_else(|| self.lookup_out(hash, key))
+    }
+
+    #[inline(always)]
+    fn at(&self, hint: Hint, key: &impl Key) -> Option<Conn> {
+        self.find(hint.0, key).map(|words| words.conn(hint.0))
     }
 
     /// The connection, or template, of a client's packet.
     #[inline]
     pub fn lookup_in(&self, hash: u64, key: &InKey) -> Option<Conn> {
-        self.lookup(hash, Wanted::inward(hash, (key.vaddr, key.vport)), key)
+        self.lookup(hash, Wanted::inward(hash, (key.vaddr, key.vport)), key, Words::conn)
     }
 
     /// The connection of a real server's reply.
     #[inline]
     pub fn lookup_out(&self, hash: u64, key: &OutKey) -> Option<Conn> {
-        self.lookup(hash, Wanted::outward(hash, (key.daddr, key.dport)), key)
+        self.lookup(hash, Wanted::outward(hash, (key.daddr, key.dport)), key, Words::conn)
+    }
+
+    /// The name of the connection with this key.
+    #[inline]
+    fn id_of(&self, hash: u64, key: &InKey) -> Option<ConnId> {
+        let wanted = Wanted::inward(hash, (key.vaddr, key.vport));
+        self.lookup(hash, wanted, key, Words::id)
     }
 
     #[inline(always)]
-    fn lookup(&self, hash: u64, wanted: Wanted, key: &impl Key) -> Option<Conn> {
-        self.index.find(hash, wanted, |index| {
-            let words = self.entries[index as usize].read()?;
-            key.matches(&words).then(|| words.conn(index))
-        })
+    fn lookup<R>(
+        &self,
+        hash: u64,
+        wanted: Wanted,
+        key: &impl Key,
+        take: impl Fn(&Words, u32) -> R,
+    ) -> Option<R> {
+        self.index.find(hash, wanted, |index| Some(take(&self.find(index, key)?, index)))
+    }
+
+    #[inline(always)]
+    fn find(&self, index: u32, key: &impl Key) -> Option<Words> {
+        let at = index as usize;
+        self.entries.get(at)?.find(self.wide.get(at)?, key)
     }
 
     /// The connection with this name, if it still lives.
@@ -299,12 +397,18 @@ impl Table {
 
     #[inline]
     fn words(&self, id: ConnId) -> Option<Words> {
-        let words = self.entries.get(id.index as usize)?.read()?;
+        let words = self.read(id.index)?;
         (words.generation() == id.generation).then_some(words)
     }
 
+    #[inline(always)]
+    fn read(&self, index: u32) -> Option<Words> {
+        let at = index as usize;
+        self.entries.get(at)?.read(self.wide.get(at)?)
+    }
+
     /// Notes that a packet of the connection was seen; writes only when the tick is a new one.
-    /// False when the connection is gone.
+    /// False when the connection is gone. After true it does not expire before its timeout.
     #[inline]
     pub fn touch(&self, id: ConnId, now: Ticks) -> bool {
         self.entries.get(id.index as usize).is_some_and(|entry| entry.touch(id.generation, now))
@@ -318,10 +422,40 @@ impl Table {
         Some(self.entries[id.index as usize].count_in(packets))
     }
 
+    /// Counts a connection to the template `id`, before the connection is inserted, and starts the
+    /// template's timer anew; false when the template is gone.
+    pub fn adopt(&self, id: ConnId, now: Ticks) -> bool {
+        self.entries.get(id.index as usize).is_some_and(|entry| entry.adopt(id.generation, now))
+    }
+
+    /// Counts a connection out of the template `id`, once it is gone or was not inserted after
+    /// all. Says how many are left; `None` when the template is gone.
+    pub fn orphan(&self, id: ConnId) -> Option<u32> {
+        self.entries.get(id.index as usize)?.orphan(id.generation)
+    }
+
+    /// The extra words of a connection that has some.
+    pub fn extra(&self, id: ConnId) -> Option<[u64; 2]> {
+        self.words(id).filter(Words::is_wide)?;
+        let extra = self.wide[id.index as usize].extra();
+        // Still the same connection, so the words were its own.
+        self.words(id).is_some().then_some(extra)
+    }
+
+    /// Changes an extra word, 0 or 1, from what the caller has read to another; false when
+    /// another has changed it meanwhile, or the connection is gone.
+    ///
+    /// Near its end, a change may meet the entry's next connection if that has the same word.
+    pub fn set_extra(&self, id: ConnId, at: usize, from: u64, to: u64) -> bool {
+        let live = self.words(id).is_some_and(|words| words.is_wide());
+        live && self.wide[id.index as usize].set_extra(at, from, to)
+    }
+
     /// Removes a connection, from a thread that is no worker; only one caller gets it. Its key
     /// may be inserted anew at once; its entry is free when its owner has seen to it.
     pub fn remove(&self, id: ConnId) -> Option<Conn> {
-        let words = self.take_out(id)?;
+        let words = self.take_out(id.index, self.words(id)?, None)?;
+        self.live[usize::from(words.owner())].removed_by_other();
         self.post(words.owner(), id);
         Some(words.conn(id.index))
     }
@@ -332,15 +466,46 @@ impl Table {
         Iter::new(self)
     }
 
-    /// Takes a connection out of the index; its entry is left to its owner.
-    fn take_out(&self, id: ConnId) -> Option<Words> {
-        let entry = self.entries.get(id.index as usize)?;
-        let words = entry.leave(id.generation)?;
-        let hash = self.hash_of(&words.conn(id.index).in_key());
-        self.index.clear(hash, id.index);
+    /// How many buckets the index has.
+    pub fn buckets(&self) -> u64 {
+        self.index.len() as u64
+    }
+
+    /// The connections of one bucket, that of this random number.
+    pub fn sample(&self, random: u64) -> impl Iterator<Item = Conn> + '_ {
+        let bucket = self.index.home(random);
+        (0..SLOTS).filter_map(move |slot| {
+            let index = self.index.committed(bucket, slot)?.entry();
+            Some(self.read(index)?.conn(index))
+        })
+    }
+
+    /// Lets no lookup find the template any more: it serves no new connection, but lives as long
+    /// as it would have. Its timer goes on.
+    pub fn retire(&self, id: ConnId) -> bool {
+        self.entries.get(id.index as usize).is_some_and(|entry| entry.retire(id.generation))
+    }
+
+    /// Notes that the connection's client was asked about it; its timer goes on.
+    pub fn mark_asked(&self, id: ConnId) -> bool {
+        self.entries.get(id.index as usize).is_some_and(|entry| entry.mark_asked(id.generation))
+    }
+
+    /// Sets bits of a template's state; its timer goes on. False when it is gone, or no template.
+    pub fn mark_state(&self, id: ConnId, bits: u8) -> bool {
+        let entry = self.entries.get(id.index as usize);
+        entry.is_some_and(|entry| entry.mark_state(id.generation, bits))
+    }
+
+    /// Takes the connection of `words` out of the index; its entry is left to its owner. None when
+    /// another does so.
+    fn take_out(&self, index: u32, words: Words, hash: Option<u64>) -> Option<Words> {
+        let entry = &self.entries[index as usize];
+        let last = entry.leave(words)?;
+        let hash = hash.unwrap_or_else(|| self.hash_of(&last.in_key()));
+        self.index.clear(hash, index);
         entry.left();
-        self.count_live(words.owner(), -1);
-        Some(words)
+        Some(last)
     }
 
     fn post(&self, owner: u8, id: ConnId) {
@@ -353,13 +518,21 @@ impl Table {
         prefetch(&self.entries, index as usize);
     }
 
-    /// Starts to load the bucket of a connection that is about to be removed.
-    fn prefetch_expired(&self, index: u32, now: Ticks) {
-        if let Some(words) = self.entries[index as usize].read()
-            && words.expires().is_past(now)
-        {
-            self.index.prefetch(self.hash_of(&words.conn(index).in_key()));
+    /// Starts to load the second line, if the entry's connection has one.
+    #[inline(always)]
+    fn prefetch_second(&self, index: u32) {
+        if self.entries[index as usize].is_wide() {
+            prefetch(&self.wide, index as usize);
         }
+    }
+
+    /// Starts to load the bucket of a connection that is about to be removed; gives its hash.
+    #[inline(always)]
+    fn prefetch_expired(&self, index: u32, now: Ticks) -> Option<u64> {
+        let words = self.read(index).filter(|words| words.expires().is_past(now))?;
+        let hash = self.hash_of(&words.in_key());
+        self.index.prefetch(hash);
+        Some(hash)
     }
 }
 

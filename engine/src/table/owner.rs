@@ -48,7 +48,7 @@ impl fmt::Debug for Owner {
 
 impl Owner {
     pub(super) fn new(table: &Arc<Table>, worker: u8, now: Ticks) -> Self {
-        let magazine = Magazine::new(table.capacity(), table.workers());
+        let magazine = Magazine::new(&table.free);
         Self { table: Arc::clone(table), worker, magazine, wheel: Wheel::new(now) }
     }
 
@@ -77,15 +77,15 @@ impl Owner {
     ) -> Result<Inserted, InsertError> {
         let table = &*self.table;
         debug_assert_eq!(hash, table.hash_of(&new.in_key()));
-        if let Some(existing) = table.lookup_in(hash, &new.in_key()) {
-            return Ok(Inserted::Existing(existing.id));
+        if let Some(existing) = table.id_of(hash, &new.in_key()) {
+            return Ok(Inserted::Existing(existing));
         }
         let index = self.magazine.take(&table.free, &table.entries).ok_or(InsertError::Full)?;
         let entry = &table.entries[index as usize];
-        let generation = entry.fill(new, self.worker, now);
+        let generation = entry.fill(&table.wide[index as usize], new, self.worker, now);
         match table.enter(hash, index, new) {
             Ok(None) => {
-                table.count_live(self.worker, 1);
+                table.live[usize::from(self.worker)].add_own(1);
                 self.wheel.link(
                     &table.entries,
                     index,
@@ -142,14 +142,15 @@ impl Owner {
 
     /// Removes a connection; only one caller gets it.
     pub fn remove(&mut self, id: ConnId) -> Option<Conn> {
-        let words = self.table.take_out(id)?;
+        let words = self.table.words(id)?;
         if words.owner() == self.worker {
+            let last = self.take_out(id.index, words, None)?;
             self.wheel.unlink(&self.table.entries, id.index);
             self.release(id.index);
+            Some(last.conn(id.index))
         } else {
-            self.table.post(words.owner(), id);
+            self.table.remove(id)
         }
-        Some(words.conn(id.index))
     }
 
     /// Ends the connections of this owner whose time is over at `now`, in the order of time,
@@ -159,34 +160,55 @@ impl Owner {
     /// Never early, and with budget enough never late by a tick.
     pub fn expire(&mut self, now: Ticks, budget: usize, on: &mut impl OnExpiry) -> usize {
         let mut looked = self.read_inbox(budget);
-        let mut batch = [0; LANES];
-        while looked < budget {
-            let table = &*self.table;
-            let count =
-                self.wheel.pop(&table.entries, now, &mut batch, |next| table.prefetch_line(next));
-            if count == 0 {
+        // Two batches: while the bucket lines of one are on their way, the other is worked on.
+        let mut fetched = Visits::default();
+        while looked < budget || fetched.count > 0 {
+            let next = if looked < budget { self.fetch() } else { Visits::default() };
+            looked += next.count;
+            let done = next.count == 0 && fetched.count == 0;
+            for &(index, hash) in &fetched.visits[..fetched.count] {
+                self.visit(index, hash, on);
+            }
+            fetched = next;
+            if done && !self.wheel.turn(now) {
                 break;
             }
-            for &index in &batch[..count] {
-                table.prefetch_expired(index, self.wheel.now());
-            }
-            for &index in &batch[..count] {
-                self.visit(index, on);
-            }
-            looked += count;
         }
+        self.wheel.settle(&self.table.entries);
         looked
     }
 
-    /// Looks at an entry that the wheel gave out at its current tick.
-    fn visit(&mut self, index: u32, on: &mut impl OnExpiry) {
+    /// Takes the next entries of the wheel's current tick, and starts to load the buckets of those
+    /// whose time is over.
+    #[inline]
+    fn fetch(&mut self) -> Visits {
+        let table = &*self.table;
+        let now = self.wheel.now();
+        let mut batch = [0; LANES];
+        let count = self.wheel.pop(&table.entries, &mut batch, |next| table.prefetch_line(next));
+        for &index in &batch[..count] {
+            table.prefetch_second(index);
+        }
+        let mut visits = Visits { count, ..Visits::default() };
+        for (visit, &index) in visits.visits.iter_mut().zip(&batch[..count]) {
+            *visit = (index, table.prefetch_expired(index, now));
+        }
+        visits
+    }
+
+    /// Looks at an entry that the wheel gave out at its current tick; `hash` if it is known.
+    #[inline]
+    fn visit(&mut self, index: u32, hash: Option<u64>, on: &mut impl OnExpiry) {
         let now = self.wheel.now();
         let entry = &self.table.entries[index as usize];
-        let Some(words) = entry.read() else { return self.visit_gone(index) };
+        let Some(words) = self.table.read(index) else { return self.visit_gone(index) };
         if words.expires().is_past(now) {
             match on.expired(&words.conn(index)) {
                 Verdict::Keep { timeout } => entry.rearm(&words, now, timeout),
-                Verdict::Remove => return self.finish(index, &words, on),
+                Verdict::Remove if entry.doom(&words) => {
+                    return self.finish(index, words, hash, on);
+                }
+                Verdict::Remove => {}
             }
         }
         // Read again: a rearm, or a packet that came meanwhile.
@@ -194,11 +216,20 @@ impl Owner {
         self.wheel.link(&self.table.entries, index, now.after(Ticks(wait)));
     }
 
-    fn finish(&mut self, index: u32, words: &Words, on: &mut impl OnExpiry) {
-        let id = ConnId { index, generation: words.generation() };
-        let Some(last) = self.table.take_out(id) else { return self.visit_gone(index) };
+    /// Takes a doomed connection out.
+    #[inline]
+    fn finish(&mut self, index: u32, words: Words, hash: Option<u64>, on: &mut impl OnExpiry) {
+        let Some(last) = self.take_out(index, words, hash) else { return self.visit_gone(index) };
         self.release(index);
         on.removed(&last.conn(index));
+    }
+
+    /// Takes a connection of this owner out of the index.
+    #[inline]
+    fn take_out(&self, index: u32, words: Words, hash: Option<u64>) -> Option<Words> {
+        let last = self.table.take_out(index, words, hash)?;
+        self.table.live[usize::from(self.worker)].add_own(-1);
+        Some(last)
     }
 
     /// Frees an entry that another thread removed, or waits for that thread to finish.
@@ -235,6 +266,13 @@ impl Owner {
 
     fn release(&mut self, index: u32) {
         self.table.entries[index as usize].release();
-        self.magazine.give(&self.table.free, &self.table.entries, index);
+        self.magazine.give(&self.table.free, index);
     }
+}
+
+/// Entries that the wheel has given out, with the hashes of those that expire.
+#[derive(Default)]
+struct Visits {
+    visits: [(u32, Option<u64>); LANES],
+    count: usize,
 }

@@ -14,3 +14,17 @@ pub(super) use loom::{
     hint::spin_loop,
     sync::atomic::{AtomicU64, Ordering, fence},
 };
+
+/// Orders an exchange that was just made before the loads that follow, as a SeqCst fence does. It
+/// pairs with the same call of another thread: of two, one sees the other's exchange.
+///
+/// On x86-64 the exchange itself, a locked instruction, has done so (Intel SDM 3A, 8.2.3.9), and
+/// the fence would be an `mfence`, which costs as much as three of them; crossbeam-epoch does the
+/// same.
+#[inline(always)]
+pub(super) fn fence_after_exchange() {
+    #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
+    std::sync::atomic::compiler_fence(Ordering::SeqCst);
+    #[cfg(not(all(target_arch = "x86_64", not(any(loom, miri)))))]
+    fence(Ordering::SeqCst);
+}

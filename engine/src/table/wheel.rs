@@ -83,42 +83,51 @@ impl Wheel {
         }
     }
 
-    /// Turns to the first slot not after `now` that has entries, and unlinks up to one entry a
-    /// lane of it. None is left when it returns 0; then the wheel stands at `now`.
+    /// Unlinks up to one entry a list of the slot of the current tick; says how many.
     ///
-    /// `soon` is told the entries that come next, to load them.
+    /// `soon` is told the entries that come next, to load them: until then they are not touched,
+    /// so the first of each list still has a link to the one taken. [`settle`](Self::settle) mends
+    /// that, before anything else happens to the wheel than links to later ticks.
     pub(super) fn pop(
         &mut self,
         entries: &[Entry],
-        now: Ticks,
         batch: &mut [u32; LANES],
         mut soon: impl FnMut(u32),
     ) -> usize {
-        while let Some(slot) = self.turn(now) {
-            let mut count = 0;
-            for list in slot * LANES..(slot + 1) * LANES {
-                let index = self.heads[list];
-                if index != NONE {
-                    self.unlink(entries, index);
-                    batch[count] = index;
-                    count += 1;
-                    if self.heads[list] != NONE {
-                        soon(self.heads[list]);
-                    }
-                }
+        let slot = (self.next.0 % SLOTS) as usize;
+        let mut count = 0;
+        for list in slot * LANES..(slot + 1) * LANES {
+            let index = self.heads[list];
+            if index != NONE {
+                let next = entries[index as usize].links().1;
+                self.heads[list] = next;
+                batch[count] = index;
+                count += 1;
+                soon(next);
             }
-            if count > 0 {
-                return count;
-            }
+        }
+        if count == 0 {
             self.occupied[slot / 64] &= !(1 << (slot % 64));
         }
-        0
+        count
     }
 
-    /// Moves `next` on to the first occupied slot not after `now`, or to `now`.
-    fn turn(&mut self, now: Ticks) -> Option<usize> {
+    /// Makes the lists of the current tick whole again after [`pop`](Self::pop).
+    pub(super) fn settle(&mut self, entries: &[Entry]) {
+        let slot = (self.next.0 % SLOTS) as usize;
+        for list in slot * LANES..(slot + 1) * LANES {
+            if self.heads[list] != NONE {
+                let first = &entries[self.heads[list] as usize];
+                first.set_links(LIST | list as u32, first.links().1);
+            }
+        }
+    }
+
+    /// Turns to the first tick not after `now` that may have entries, which may be the current
+    /// one; false when there is none and the wheel stands at `now`.
+    pub(super) fn turn(&mut self, now: Ticks) -> bool {
         if !self.next.is_past(now) {
-            return None;
+            return false;
         }
         loop {
             let left = now.since(self.next).0;
@@ -127,11 +136,11 @@ impl Wheel {
             let skip = if ahead == 0 { 64 - slot % 64 } else { ahead.trailing_zeros() };
             if skip > left {
                 self.next = now;
-                return None;
+                return false;
             }
             self.next = self.next.after(Ticks(skip));
             if ahead != 0 {
-                return Some((self.next.0 % SLOTS) as usize);
+                return true;
             }
         }
     }
@@ -144,12 +153,16 @@ mod tests {
     fn popped(wheel: &mut Wheel, entries: &[Entry], now: Ticks) -> Vec<u32> {
         let mut all = Vec::new();
         let mut batch = [0; LANES];
-        loop {
-            match wheel.pop(entries, now, &mut batch, |_| {}) {
-                0 => return all,
-                count => all.extend_from_slice(&batch[..count]),
+        while wheel.turn(now) {
+            loop {
+                match wheel.pop(entries, &mut batch, |_| {}) {
+                    0 => break,
+                    count => all.extend_from_slice(&batch[..count]),
+                }
             }
         }
+        wheel.settle(entries);
+        all
     }
 
     #[test]
@@ -184,5 +197,25 @@ mod tests {
         assert_eq!(popped(&mut wheel, &entries, Ticks(500)), [16]);
         wheel.link(&entries, 5, Ticks(500));
         assert_eq!(popped(&mut wheel, &entries, Ticks(500)), [5], "the current tick stays open");
+    }
+
+    #[test]
+    fn what_is_left_of_a_tick_can_be_unlinked() {
+        let entries: Vec<Entry> = (0..64).map(|_| Entry::default()).collect();
+        let mut wheel = Wheel::new(Ticks(500));
+        for index in 0..64 {
+            wheel.link(&entries, index, Ticks(500));
+        }
+        let mut batch = [0; LANES];
+        assert!(wheel.turn(Ticks(500)));
+        assert_eq!(wheel.pop(&entries, &mut batch, |_| {}), LANES);
+        wheel.settle(&entries);
+        let left: Vec<u32> = (0..64).filter(|index| !batch.contains(index)).collect();
+        for &index in left.iter().filter(|index| **index % 16 < 8) {
+            wheel.unlink(&entries, index);
+        }
+        let mut rest = popped(&mut wheel, &entries, Ticks(500));
+        rest.sort_unstable();
+        assert_eq!(rest, left.into_iter().filter(|index| index % 16 >= 8).collect::<Vec<_>>());
     }
 }

@@ -18,7 +18,7 @@ use uvs_engine::counters::Totals;
 use uvs_engine::host::Collected;
 use uvs_engine::link::LinkId;
 use uvs_engine::port::memory::MemoryPort;
-use uvs_engine::snapshot::Published;
+use uvs_engine::publish::Published;
 use uvs_engine::table::{Conn, Table, flag};
 use uvs_engine::worker::{Shared, Worker};
 
@@ -63,12 +63,9 @@ impl Lab {
         let start = Ticks(u32::MAX - 5000);
         let (table, owners) = Table::new(capacity, workers, start).unwrap();
         let clock = Clock::manual(start);
-        let shared = Shared {
-            published: Published::new(config.snapshot()),
-            asks: Arc::new(Asks::new(64).unwrap()),
-            clock: clock.clone(),
-            answers_per_second: None,
-        };
+        let published = Published::new(config.snapshot());
+        let asks = Arc::new(Asks::new(64).unwrap());
+        let shared = Shared::new(published, asks, clock.clone());
         let port = || MemoryPort::new(1024);
         let worker = |owner| Worker::new(port(), Collected::default(), owner, &shared);
         let workers = owners.into_iter().map(worker).collect();
@@ -107,7 +104,7 @@ impl Lab {
     /// Lets time pass, and what is over end.
     pub fn pass(&mut self, seconds: u32) {
         self.clock.advance(Ticks::from_secs(seconds));
-        self.workers.iter_mut().for_each(Engine::expire_all);
+        self.workers.iter_mut().for_each(Engine::catch_up);
     }
 
     /// What a worker has sent since it was last asked.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use uvs_engine::counters::Traffic;
 use uvs_engine::fib::{Fib, Route, Target};
 use uvs_engine::link::Link;
-use uvs_engine::proto::Timeouts;
-use uvs_engine::snapshot::{Dest, Endpoint, Service, Snapshot};
+use uvs_engine::service::{Dest, Endpoint, Service, ServiceKey};
+use uvs_engine::snapshot::{Rules, Snapshot};
 use uvs_forward::Method;
 use uvs_sched::{Flags, Load, Name, Scheduler, Server, ServerId};
 
@@ -33,6 +33,8 @@ pub struct Config {
     pub unresolved: Vec<u8>,
     /// Largest IP packet of the clients' and the servers' link.
     pub mtus: [u16; 2],
+    /// Timeouts, settings, marks.
+    pub rules: Rules,
 }
 
 /// A virtual service.
@@ -87,14 +89,14 @@ pub fn server_mac(number: u8) -> [u8; 6] {
 impl Virtual {
     /// 10.0.0.`last`:80, round robin.
     pub fn new(protocol: u8, last: u8, reals: Vec<Real>) -> Self {
-        let endpoint = Endpoint { protocol, address: Ipv4Addr::new(10, 0, 0, last), port: 80 };
+        let endpoint = Endpoint { protocol, address: [10, 0, 0, last].into(), port: 80 };
         Self { endpoint, scheduler: Name::Rr, reals, traffic: Arc::new(Traffic::new(WORKERS)) }
     }
 }
 
 impl Config {
     pub fn new(virtuals: Vec<Virtual>) -> Self {
-        Self { virtuals, unresolved: Vec::new(), mtus: [1500; 2] }
+        Self { virtuals, unresolved: Vec::new(), mtus: [1500; 2], rules: Rules::default() }
     }
 
     /// One service over one server.
@@ -114,8 +116,14 @@ impl Config {
 
     pub fn snapshot(&self) -> Snapshot {
         let mut dests = Vec::new();
-        let services = self.virtuals.iter().map(|v| service(v, &mut dests)).collect();
-        Snapshot::new(services, dests, Arc::new(self.fib()), Timeouts::default())
+        let hash = self.rules.settings.table_full_hash != 0;
+        let build = |v| {
+            let mut service = service(v, &mut dests);
+            service.overflow = hash.then(|| overflow(v));
+            Arc::new(service)
+        };
+        let services = self.virtuals.iter().map(build).collect();
+        Snapshot::new(services, dests, Arc::new(self.fib()), self.rules.clone())
     }
 
     fn fib(&self) -> Fib {
@@ -141,23 +149,41 @@ impl Config {
     }
 }
 
-fn service(virt: &Virtual, dests: &mut Vec<Option<Arc<Dest>>>) -> Arc<Service> {
+/// Who picks when the table is full.
+fn overflow(virt: &Virtual) -> Scheduler {
+    let mut dests = Vec::new();
+    let flags = Flags { port: true, fallback: false };
+    let servers = service(virt, &mut dests).servers;
+    let server = |dest: &Arc<Dest>| Server {
+        id: dest.id,
+        address: dest.address.into(),
+        port: dest.port,
+        weight: dest.weight,
+        last_weight: dest.weight,
+        load: dest.load.clone(),
+    };
+    Scheduler::build(Name::Mh, servers.iter().map(server).collect(), flags)
+}
+
+fn service(virt: &Virtual, dests: &mut Vec<Option<Arc<Dest>>>) -> Service {
     let (mut servers, mut list) = (Vec::new(), Vec::new());
     for real in &virt.reals {
         let id = ServerId(dests.len() as u32);
-        let dest = Arc::new(Dest {
-            id,
+        let at = Endpoint {
             protocol: virt.endpoint.protocol,
-            address: real.address(),
+            address: real.address().into(),
             port: real.port,
+        };
+        let dest = Arc::new(Dest {
             method: real.method,
             masqueraded: real.method == Method::Masq,
+            weight: real.weight,
             upper_threshold: real.upper,
             lower_threshold: real.lower,
             available: real.available,
             load: real.load.clone(),
             traffic: real.traffic.clone(),
-            service_traffic: virt.traffic.clone(),
+            ..Dest::new(id, at, virt.traffic.clone())
         });
         if real.available {
             let (address, port) = (real.address().into(), real.port);
@@ -168,6 +194,6 @@ fn service(virt: &Virtual, dests: &mut Vec<Option<Arc<Dest>>>) -> Arc<Service> {
         dests.push(Some(dest));
     }
     let scheduler = Scheduler::build(virt.scheduler, list.into_iter().collect(), Flags::default());
-    let traffic = virt.traffic.clone();
-    Arc::new(Service { endpoint: virt.endpoint, scheduler, servers, traffic })
+    let (key, traffic) = (ServiceKey::Endpoint(virt.endpoint), virt.traffic.clone());
+    Service { traffic, ..Service::new(key, scheduler, servers) }
 }
