@@ -2,38 +2,53 @@
 //!
 //! ```text
 //! GET  /v1/services      [Service]      services, servers, statistics
-//! GET  /v1/connections   [Conn]         the connection table
-//! GET  /v1/settings      Settings       table size, timeouts
+//! GET  /v1/connections   Conn ...       the connection table: a line of JSON each, as it is read
+//! GET  /v1/settings      Settings       table size, timeouts, settings
+//! GET  /v1/traffic       Traffic        totals and rates over all services that ever were
 //! GET  /v1/counters      Counters       what became of every frame
 //! POST /v1/changes       [Change]       all of them or none; 409 and Refused when one is refused
-//! POST /v1/reload                       reads the file of services again
+//! POST /v1/reload                       reads uvs.toml's rules and the file of services again
 //! ```
 //!
 //! The bodies are those of [`uvs_uvsadm::api`]. The socket is the owner's alone (mode 0600).
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
+use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use hyper::body::{Bytes, Frame};
+use rustix::process::setpriority_process;
 use serde::{Deserialize, Serialize};
-use uvs_engine::counters::{Totals, TrafficTotal};
-use uvs_engine::proto::{state_name, tcp};
-use uvs_engine::table::Conn as TableConn;
-use uvs_uvsadm::api::{
-    ApiError, Change, Conn, Dest, Endpoint, Protocol, Rates, Service, Settings, Stats, Timeouts,
-};
+use tokio::sync::mpsc;
+use uvs_engine::counters::Totals;
+use uvs_engine::proto::tcp;
+use uvs_engine::snapshot::Rules;
+use uvs_uvsadm::api::{ApiError, Change, Rates, Service, Setting, Settings, Stats, Timeouts};
 
+use crate::conns;
 use crate::control::{ChangeError, Control};
-use crate::service::ServiceView;
 
 /// Largest body that is read, in bytes.
 const MAX_BODY: usize = 64 << 20;
+
+/// Pieces of a listing that wait for a client to read them.
+const CHUNKS: usize = 4;
+
+/// The priority of a listing (as of nice(1)): where it has to share a core with a busy worker, it
+/// gets about a quarter.
+const LISTING_NICE: i32 = 5;
 
 /// What became of every frame (INV-4), as [`Totals`] has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +123,15 @@ impl From<&Totals> for Counters {
     }
 }
 
+/// Totals and rates of all services together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Totals since the start or the last `-Z`.
+    pub stats: Stats,
+    /// What happens a second.
+    pub rates: Rates,
+}
+
 /// Why changes were not made; none of them was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
@@ -130,6 +154,7 @@ pub fn router(control: Control) -> Router {
         .route("/v1/services", get(services))
         .route("/v1/connections", get(connections))
         .route("/v1/settings", get(settings))
+        .route("/v1/traffic", get(traffic))
         .route("/v1/counters", get(counters))
         .route("/v1/changes", post(changes))
         .route("/v1/reload", post(reload))
@@ -138,28 +163,53 @@ pub fn router(control: Control) -> Router {
 }
 
 async fn services(State(control): State<Control>) -> Json<Vec<Service>> {
-    Json(control.services().iter().map(service).collect())
+    Json(control.services().iter().map(Service::from).collect())
 }
 
-async fn connections(State(control): State<Control>) -> Json<Vec<Conn>> {
-    let now = control.clock().now();
-    let conn = |conn: TableConn| {
-        let protocol = protocol(conn.proto)?;
-        Some(Conn {
-            protocol,
-            client: Endpoint { address: conn.caddr, port: conn.cport },
-            vip: Endpoint { address: conn.vaddr, port: conn.vport },
-            dest: Endpoint { address: conn.daddr, port: conn.dport },
-            state: state_name(conn.proto, conn.state).to_owned(),
-            expires: conn.expires().since(now).to_duration().as_secs() as u32,
-        })
+/// The listing is written by a thread of its own that steps back for all others, and not before
+/// the client has read what came before.
+async fn connections(State(control): State<Control>) -> Result<Response, (StatusCode, String)> {
+    let (sender, receiver) = mpsc::channel(CHUNKS);
+    let write = move || {
+        // Only a wish: without it the workers share their cores with us as equals.
+        let _ = setpriority_process(Some(rustix::thread::gettid()), LISTING_NICE);
+        let (table, now) = (control.table().clone(), control.clock().now());
+        let send = |chunk: Vec<u8>| sender.blocking_send(Bytes::from(chunk)).is_ok();
+        conns::walk(&table, now, control.calls(), send);
     };
-    Json(control.table().iter().filter_map(conn).collect())
+    let thread = std::thread::Builder::new().name("uvs-listing".into()).spawn(write);
+    thread.map_err(|error| {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("the engine cannot list connections: {error}"))
+    })?;
+    Ok(([(CONTENT_TYPE, "application/x-ndjson")], Body::new(Chunks(receiver))).into_response())
+}
+
+/// A body that comes piece by piece.
+struct Chunks(mpsc::Receiver<Bytes>);
+
+impl hyper::body::Body for Chunks {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(context).map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
+    }
 }
 
 async fn settings(State(control): State<Control>) -> Json<Settings> {
     let seconds = |ticks: uvs_engine::clock::Ticks| ticks.to_duration().as_secs() as u32;
-    let timeouts = control.timeouts();
+    let Rules { timeouts, settings, .. } = control.rules();
+    let setting = |(setting, value): (&uvs_engine::settings::Setting, u32)| Setting {
+        name: setting.name.to_owned(),
+        value,
+        default: setting.default,
+        min: *setting.range.start(),
+        max: *setting.range.end(),
+        meaning: setting.meaning.to_owned(),
+    };
     Json(Settings {
         table_size: control.table().capacity() as u64,
         timeouts: Timeouts {
@@ -167,7 +217,13 @@ async fn settings(State(control): State<Control>) -> Json<Settings> {
             tcp_fin: seconds(timeouts.tcp[usize::from(tcp::FIN_WAIT)]),
             udp: seconds(timeouts.udp),
         },
+        settings: settings.iter().map(setting).collect(),
     })
+}
+
+async fn traffic(State(control): State<Control>) -> Json<Traffic> {
+    let (stats, rates) = control.traffic();
+    Json(Traffic { stats, rates })
 }
 
 async fn counters(State(control): State<Control>) -> Json<Counters> {
@@ -191,36 +247,6 @@ async fn changes(
 async fn reload(State(control): State<Control>) -> Result<Json<Reloaded>, (StatusCode, String)> {
     let reloaded = control.reload().map(|changes| Json(Reloaded { changes }));
     reloaded.map_err(|sentence| (StatusCode::CONFLICT, sentence))
-}
-
-fn service(view: &ServiceView) -> Service {
-    let dests = view.dests.iter().map(|dest| Dest {
-        config: dest.config,
-        active: dest.load.active(),
-        inactive: dest.load.inactive(),
-        stats: stats(dest.traffic.total()),
-        rates: Rates::default(),
-    });
-    Service {
-        config: view.config.clone(),
-        stats: stats(view.traffic.total()),
-        rates: Rates::default(),
-        dests: dests.collect(),
-    }
-}
-
-fn stats(total: TrafficTotal) -> Stats {
-    Stats {
-        conns: total.conns,
-        in_pkts: total.in_packets,
-        out_pkts: total.out_packets,
-        in_bytes: total.in_bytes,
-        out_bytes: total.out_bytes,
-    }
-}
-
-fn protocol(number: u8) -> Option<Protocol> {
-    [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter().find(|p| p.number() == number)
 }
 
 /// Why the socket cannot be had.

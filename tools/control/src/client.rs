@@ -1,11 +1,12 @@
 //! Asks a running engine, over its socket.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
-use hyper::{Method, Request, StatusCode};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -59,12 +60,47 @@ impl Client {
         self.get("/v1/services")
     }
 
-    /// The connection table.
+    /// The connection table, whole: for small ones.
     pub fn connections(&self) -> Result<Vec<Conn>, ClientError> {
-        self.get("/v1/connections")
+        let mut conns = Vec::new();
+        self.each_connection(|conn| {
+            conns.push(conn);
+            ControlFlow::Continue(())
+        })?;
+        Ok(conns)
     }
 
-    /// Table size and timeouts.
+    /// The connection table, a connection after another, until `each` breaks off. However large
+    /// the table is, no more than a piece of it is kept.
+    pub fn each_connection(
+        &self,
+        mut each: impl FnMut(Conn) -> ControlFlow<()>,
+    ) -> Result<(), ClientError> {
+        let request = request(Method::GET, "/v1/connections", Bytes::new())?;
+        runtime()?.block_on(async {
+            let response = self.send(request).await?;
+            let status = response.status();
+            let mut body = response.into_body();
+            if status != StatusCode::OK {
+                return Err(refusal(&collect(body).await?));
+            }
+            let mut rest = Vec::new();
+            while let Some(frame) = body.frame().await {
+                let Ok(data) = frame.map_err(answer)?.into_data() else { continue };
+                rest.extend_from_slice(&data);
+                let end = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+                for line in rest[..end].split(|byte| *byte == b'\n').filter(|l| !l.is_empty()) {
+                    if each(parse(line)?).is_break() {
+                        return Ok(());
+                    }
+                }
+                rest.drain(..end);
+            }
+            Ok(())
+        })
+    }
+
+    /// Table size, timeouts and settings.
     pub fn settings(&self) -> Result<Settings, ClientError> {
         self.get("/v1/settings")
     }
@@ -94,41 +130,23 @@ impl Client {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<Bytes, ClientError> {
-        let answer = |error: &dyn std::fmt::Display| ClientError::Answer(error.to_string());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| answer(&error))?;
-        let body = body.map(serde_json::to_vec).transpose().map_err(|error| answer(&error))?;
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "uvs")
-            .header("content-type", "application/json")
-            .body(Full::new(Bytes::from(body.unwrap_or_default())))
-            .map_err(|error| answer(&error))?;
-        let (status, body) = runtime.block_on(self.exchange(request))?;
-        match status {
-            StatusCode::OK => Ok(body),
-            _ => Err(match serde_json::from_slice(&body) {
-                Ok(refused) => ClientError::Refused(refused),
-                Err(_) => ClientError::Told(String::from_utf8_lossy(&body).into_owned()),
-            }),
-        }
+        let body = body.map(serde_json::to_vec).transpose().map_err(answer)?;
+        let request = request(method, path, Bytes::from(body.unwrap_or_default()))?;
+        runtime()?.block_on(async {
+            let response = self.send(request).await?;
+            let status = response.status();
+            let body = collect(response.into_body()).await?;
+            if status == StatusCode::OK { Ok(body) } else { Err(refusal(&body)) }
+        })
     }
 
-    async fn exchange(
-        &self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<(StatusCode, Bytes), ClientError> {
-        let answer = |error: hyper::Error| ClientError::Answer(error.to_string());
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {
         let stream = tokio::net::UnixStream::connect(&self.path).await;
         let stream = stream.map_err(|source| self.unreachable(source))?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(answer)?;
         tokio::spawn(connection);
-        let response = sender.send_request(request).await.map_err(answer)?;
-        let status = response.status();
-        let body = response.into_body().collect().await.map_err(answer)?.to_bytes();
-        Ok((status, body))
+        sender.send_request(request).await.map_err(answer)
     }
 
     fn unreachable(&self, source: io::Error) -> ClientError {
@@ -139,6 +157,35 @@ impl Client {
     }
 }
 
+fn answer(error: impl std::fmt::Display) -> ClientError {
+    ClientError::Answer(error.to_string())
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, ClientError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(answer)
+}
+
+fn request(method: Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, ClientError> {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "uvs")
+        .header("content-type", "application/json")
+        .body(Full::new(body))
+        .map_err(answer)
+}
+
+async fn collect(body: Incoming) -> Result<Bytes, ClientError> {
+    Ok(body.collect().await.map_err(answer)?.to_bytes())
+}
+
+fn refusal(body: &Bytes) -> ClientError {
+    match serde_json::from_slice(body) {
+        Ok(refused) => ClientError::Refused(refused),
+        Err(_) => ClientError::Told(String::from_utf8_lossy(body).into_owned()),
+    }
+}
+
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {
-    serde_json::from_slice(body).map_err(|error| ClientError::Answer(error.to_string()))
+    serde_json::from_slice(body).map_err(answer)
 }

@@ -1,10 +1,22 @@
 //! uvs.toml: what the engine runs on.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
+use toml::Spanned;
+use uvs_engine::marks::{MarkRule, Marks};
 use uvs_engine::port::open::PortMode;
+use uvs_engine::proto;
+use uvs_engine::settings::{SettingError, Settings};
+use uvs_engine::snapshot::Rules;
+use uvs_uvsadm::api::Timeouts;
+
+use crate::desired::MAX_TIMEOUT;
+use crate::entry::set_timeouts;
+use crate::marks::{self, MarkFile};
 
 /// Workers that an engine may have; more queues than any NIC has.
 const MAX_WORKERS: usize = 64;
@@ -32,22 +44,47 @@ pub struct Config {
     pub services: Option<PathBuf>,
     /// The API's socket.
     pub socket: PathBuf,
+    /// The settings at start; what the file leaves out has its default.
+    pub settings: Settings,
+    /// Timeouts at start, in seconds; 0 is the kernel's.
+    pub timeouts: Timeouts,
+    /// Which packets have which firewall mark; the first rule that matches decides.
+    pub marks: Vec<MarkRule>,
+    /// The file that it was read from.
+    pub file: Option<PathBuf>,
+    /// Where the file says `connections`, for messages: `uvs.toml, line 7`.
+    pub connections_at: Option<String>,
 }
 
 /// The file as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    outside: toml::Spanned<String>,
-    inside: Option<toml::Spanned<String>>,
-    queues: Option<toml::Spanned<usize>>,
-    cores: Option<toml::Spanned<Vec<usize>>>,
-    mode: Option<toml::Spanned<String>>,
+    outside: Spanned<String>,
+    inside: Option<Spanned<String>>,
+    queues: Option<Spanned<usize>>,
+    cores: Option<Spanned<Vec<usize>>>,
+    mode: Option<Spanned<String>>,
     #[serde(default)]
     busy: bool,
-    connections: Option<toml::Spanned<u64>>,
+    connections: Option<Spanned<u64>>,
     services: Option<PathBuf>,
     socket: Option<PathBuf>,
+    #[serde(default)]
+    settings: BTreeMap<Spanned<String>, Spanned<i64>>,
+    #[serde(default)]
+    timeouts: TimeoutsFile,
+    #[serde(default)]
+    marks: Vec<Spanned<MarkFile>>,
+}
+
+/// `[timeouts]`, in seconds.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TimeoutsFile {
+    tcp: Option<Spanned<i64>>,
+    tcpfin: Option<Spanned<i64>>,
+    udp: Option<Spanned<i64>>,
 }
 
 /// What is wrong with uvs.toml.
@@ -88,6 +125,7 @@ impl Config {
         if let (Some(folder), Some(services)) = (path.parent(), &mut config.services) {
             *services = folder.join(&*services);
         }
+        config.file = Some(path.to_owned());
         Ok(config)
     }
 
@@ -99,22 +137,39 @@ impl Config {
     pub fn parse(text: &str, path: &str) -> Result<Self, ConfigError> {
         let at = |span: Range<usize>, message: String| ConfigError::Line {
             path: path.to_owned(),
-            line: text[..span.start.min(text.len())].matches('\n').count() + 1,
+            line: line(text, &span),
             message,
         };
         let file: File = toml::from_str(text).map_err(|error| {
             at(error.span().unwrap_or(0..0), error.message().replace('\n', "; "))
         })?;
-        file.check().map_err(|(span, message)| at(span, message))
+        let connections = file.connections.as_ref().map(Spanned::span);
+        let mut config = file.check(text).map_err(|(span, message)| at(span, message))?;
+        config.connections_at = connections.map(|at| format!("{path}, line {}", line(text, &at)));
+        Ok(config)
+    }
+
+    /// Timeouts, settings and marks as the engine takes them.
+    pub fn rules(&self) -> Rules {
+        let mut timeouts = proto::Timeouts::default();
+        set_timeouts(&mut timeouts, &self.timeouts);
+        let marks = Arc::new(Marks::new(self.marks.clone()));
+        Rules { timeouts, settings: self.settings, marks }
     }
 }
 
 /// A wrong value: where, and what is allowed.
-type Wrong = (Range<usize>, String);
+pub(crate) type Wrong = (Range<usize>, String);
+
+/// The line, from 1, in which a place begins.
+pub(crate) fn line(text: &str, place: &Range<usize>) -> usize {
+    text[..place.start.min(text.len())].matches('\n').count() + 1
+}
 
 impl File {
-    fn check(self) -> Result<Config, Wrong> {
+    fn check(self, text: &str) -> Result<Config, Wrong> {
         let cores = self.cores()?;
+        let (settings, timeouts) = (self.settings()?, self.timeouts.check()?);
         let mut interfaces = vec![self.outside.get_ref().clone()];
         if let Some(inside) = self.inside {
             if inside.get_ref() == self.outside.get_ref() {
@@ -124,6 +179,7 @@ impl File {
             }
             interfaces.push(inside.into_inner());
         }
+        let marks = marks::check(&self.marks, &interfaces, text)?;
         let mode = match self.mode {
             None => PortMode::Auto,
             Some(mode) => mode.get_ref().parse().map_err(|_| {
@@ -147,7 +203,26 @@ impl File {
             connections,
             services: self.services,
             socket: self.socket.unwrap_or_else(|| DEFAULT_SOCKET.into()),
+            settings,
+            timeouts,
+            marks,
+            file: None,
+            connections_at: None,
         })
+    }
+
+    fn settings(&self) -> Result<Settings, Wrong> {
+        let mut settings = Settings::default();
+        for (name, value) in &self.settings {
+            settings.set(name.get_ref(), *value.get_ref()).map_err(|error| {
+                let at = match error {
+                    SettingError::Unknown(_) => name.span(),
+                    SettingError::Range { .. } => value.span(),
+                };
+                (at, error.to_string())
+            })?;
+        }
+        Ok(settings)
     }
 
     /// A core for each queue: as given, or the first ones there are.
@@ -179,6 +254,25 @@ impl File {
     }
 }
 
+impl TimeoutsFile {
+    fn check(&self) -> Result<Timeouts, Wrong> {
+        let seconds = |name: &str, value: &Option<Spanned<i64>>| {
+            let Some(value) = value else { return Ok(0) };
+            let given = u32::try_from(*value.get_ref()).ok();
+            given.filter(|given| *given <= MAX_TIMEOUT).ok_or_else(|| {
+                let given = value.get_ref();
+                let message = format!("`{name}` is {given}; it may be 0 to {MAX_TIMEOUT} seconds");
+                (value.span(), message)
+            })
+        };
+        Ok(Timeouts {
+            tcp: seconds("tcp", &self.tcp)?,
+            tcp_fin: seconds("tcpfin", &self.tcpfin)?,
+            udp: seconds("udp", &self.udp)?,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,6 +297,29 @@ mod tests {
         assert_eq!(config.interfaces, ["a", "b"]);
         assert_eq!((config.cores, config.mode, config.busy), (vec![3, 1], PortMode::Raw, true));
         assert_eq!((config.connections, config.services), (5, Some("s.rules".into())));
+    }
+
+    #[test]
+    fn settings_and_timeouts_are_the_kernels_where_nothing_is_said() {
+        let text = "outside = \"a\"\n[settings]\nconn_reuse_mode = 3\ndrop_packet = 1\n\
+                    [timeouts]\ntcp = 60\nudp = 5\n";
+        let config = Config::parse(text, "uvs.toml").unwrap();
+        let expected = Settings { conn_reuse_mode: 3, drop_packet: 1, ..Settings::default() };
+        assert_eq!(config.settings, expected);
+        let rules = config.rules();
+        let seconds = |state: u8| rules.timeouts.tcp[usize::from(state)].to_duration().as_secs();
+        assert_eq!((seconds(proto::tcp::ESTABLISHED), seconds(proto::tcp::FIN_WAIT)), (60, 120));
+        assert_eq!(rules.timeouts.udp.to_duration().as_secs(), 5);
+        for (text, expected) in [
+            ("[settings]\ncolour = 1\n", "line 3: there is no setting 'colour'"),
+            ("[settings]\nsloppy_tcp = 2\n", "line 3: sloppy_tcp is 2; it may be 0 to 1"),
+            ("[settings]\ndrop_entry = -1\n", "line 3: drop_entry is -1; it may be 0 to 3"),
+            ("[timeouts]\ntcp = -1\n", "line 3: `tcp` is -1; it may be 0 to 21474836 seconds"),
+            ("[timeouts]\nsctp = 1\n", "line 3: unknown field `sctp`"),
+        ] {
+            let error = wrong(&format!("outside = \"a\"\n{text}"));
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     #[test]

@@ -1,19 +1,25 @@
 //! The configuration of a running engine, shared by the API, the signals and the route follower.
 
+use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use uvs_engine::calls::Calls;
 use uvs_engine::clock::Clock;
 use uvs_engine::counters::{Counters, Totals};
 use uvs_engine::fib::Fib;
 use uvs_engine::link::Link;
 use uvs_engine::port::steer::{SteerError, Steered, Steering};
-use uvs_engine::proto::Timeouts;
+use uvs_engine::service::{Endpoint, FTP, ServiceKey};
+use uvs_engine::snapshot::{Rules, Snapshot};
 use uvs_engine::table::Table;
-use uvs_uvsadm::api::{ApiError, Change};
+use uvs_forward::wire::protocol;
+use uvs_uvsadm::api::{self, ApiError, Change, Rates, Stats};
 
 use crate::config::Config;
 use crate::director::Director;
 use crate::host::Follower;
+use crate::marks;
 use crate::rules::{self, Targets};
 use crate::service::ServiceView;
 
@@ -24,6 +30,8 @@ struct Inner {
     /// `None` once the engine stops: everything goes to the kernel again.
     steering: Option<Steering>,
     follower: Option<Follower>,
+    /// Removed services whose connections are still steered.
+    lingering: HashSet<ServiceKey>,
 }
 
 /// See the module; clones are of the same engine.
@@ -31,6 +39,7 @@ struct Inner {
 pub struct Control {
     inner: Arc<Mutex<Inner>>,
     table: Arc<Table>,
+    calls: Arc<Calls>,
     clock: Clock,
     counters: Arc<[Arc<Counters>]>,
     config: Arc<Config>,
@@ -39,8 +48,9 @@ pub struct Control {
 /// What a control is made of.
 pub(crate) struct Parts {
     pub director: Director,
-    pub steering: Steering,
+    pub steering: Option<Steering>,
     pub table: Arc<Table>,
+    pub calls: Arc<Calls>,
     pub clock: Clock,
     pub counters: Arc<[Arc<Counters>]>,
     pub config: Config,
@@ -94,17 +104,28 @@ pub enum ChangeError {
 
 impl Control {
     pub(crate) fn new(parts: Parts, follower: Follower, follow: &Follow) -> Self {
-        let Parts { director, steering, table, clock, counters, config } = parts;
-        let inner = Inner { director, steering: Some(steering), follower: Some(follower) };
-        let control = Self {
-            inner: Arc::new(Mutex::new(inner)),
-            table,
-            clock,
-            counters,
-            config: Arc::new(config),
-        };
+        let control = Self::of(parts, Some(follower));
         follow.hand_over(&control);
         control
+    }
+
+    /// A control without ports: of workers that somebody else runs, on frames of his own.
+    pub fn without_ports(
+        director: Director,
+        table: Arc<Table>,
+        clock: Clock,
+        config: Config,
+    ) -> Self {
+        let (calls, counters) = (Arc::default(), Arc::from([]));
+        let steering = None;
+        Self::of(Parts { director, steering, table, calls, clock, counters, config }, None)
+    }
+
+    fn of(parts: Parts, follower: Option<Follower>) -> Self {
+        let Parts { director, steering, table, calls, clock, counters, config } = parts;
+        let inner = Inner { director, steering, follower, lingering: HashSet::new() };
+        let (inner, config) = (Arc::new(Mutex::new(inner)), Arc::new(config));
+        Self { inner, table, calls, clock, counters, config }
     }
 
     /// Gives everything to the kernel again and stops following its routes. The follower's thread
@@ -130,30 +151,44 @@ impl Control {
         self.lock().change(changes)
     }
 
-    /// Makes the configuration what `targets` say; says how many changes that took.
+    /// Makes timeouts, settings and marks what `rules` say and the services what `targets` say, or
+    /// nothing; says how many changes that took. Without `targets` the services stay.
     ///
     /// # Errors
     ///
     /// As [`change`](Self::change).
-    pub fn set(&self, targets: &Targets) -> Result<usize, ChangeError> {
+    pub fn set(&self, rules: Rules, targets: Option<&Targets>) -> Result<usize, ChangeError> {
         let mut inner = self.lock();
-        let plan = inner.director.plan(targets);
-        inner.change(&plan)?;
-        Ok(plan.len())
+        let plan = targets.map(|targets| inner.director.plan(targets)).unwrap_or_default();
+        let changes = plan.len() + differences(inner.director.rules(), &rules);
+        inner.change_with(rules, &plan)?;
+        Ok(changes)
     }
 
-    /// Reads the file of services again and applies the difference; says how many changes that
-    /// took.
+    /// Reads uvs.toml again, of it the settings, timeouts and marks, and the file of services, and
+    /// makes everything as they say; says how many changes that took. The rest of uvs.toml counts
+    /// at the next start.
     ///
     /// # Errors
     ///
     /// One sentence; nothing was changed.
     pub fn reload(&self) -> Result<usize, String> {
-        let Some(path) = &self.config.services else {
-            return Err("uvs.toml names no file of `services` to read again".into());
+        let config = match &self.config.file {
+            Some(file) => &Config::read(file).map_err(|error| error.to_string())?,
+            None => &*self.config,
         };
-        let targets = rules::read(path).map_err(|error| error.to_string())?;
-        self.set(&targets).map_err(|error| error.to_string())
+        let targets = config.services.as_deref().map(rules::read).transpose();
+        let targets = targets.map_err(|error| error.to_string())?;
+        self.set(config.rules(), targets.as_ref()).map_err(|error| error.to_string())
+    }
+
+    /// Two seconds have passed: statistics move on, and what is over is forgotten.
+    pub fn tick(&self) {
+        let mut inner = self.lock();
+        inner.director.tick(self.clock.now());
+        inner.let_linger();
+        drop(inner);
+        self.calls.forget(&self.table);
     }
 
     /// The services with their servers.
@@ -162,8 +197,13 @@ impl Control {
     }
 
     /// The connection table.
-    pub fn table(&self) -> &Table {
+    pub fn table(&self) -> &Arc<Table> {
         &self.table
+    }
+
+    /// The names of calls.
+    pub fn calls(&self) -> &Arc<Calls> {
+        &self.calls
     }
 
     /// The engine's clock.
@@ -171,9 +211,14 @@ impl Control {
         &self.clock
     }
 
-    /// The timeouts of connection states.
-    pub fn timeouts(&self) -> Timeouts {
-        self.lock().director.published().current().timeouts.clone()
+    /// Timeouts, settings and marks.
+    pub fn rules(&self) -> Rules {
+        self.lock().director.rules().clone()
+    }
+
+    /// Totals and rates over all services that ever were, as of the last tick.
+    pub fn traffic(&self) -> (Stats, Rates) {
+        self.lock().director.totals()
     }
 
     /// What the workers counted.
@@ -197,29 +242,103 @@ impl Control {
     }
 }
 
+/// How many settings differ, and whether timeouts and marks do.
+fn differences(old: &Rules, new: &Rules) -> usize {
+    let settings = old.settings.iter().zip(new.settings.iter()).filter(|(old, new)| old != new);
+    settings.count()
+        + usize::from(old.timeouts != new.timeouts)
+        + usize::from(old.marks.rules() != new.marks.rules())
+}
+
 impl Inner {
     fn change(&mut self, changes: &[Change]) -> Result<(), ChangeError> {
-        self.director
-            .apply(changes)
-            .map_err(|(number, error)| ChangeError::Refused(number, error))?;
-        let steered = self.steered();
-        if let Some(steering) = &mut self.steering {
-            steering.update(&steered)?;
+        self.change_with(self.director.rules().clone(), changes)
+    }
+
+    fn change_with(&mut self, rules: Rules, changes: &[Change]) -> Result<(), ChangeError> {
+        if self.steering.is_some() {
+            check_reach(&rules, changes)?;
         }
+        self.director
+            .apply_with(rules, changes)
+            .map_err(|(number, error)| ChangeError::Refused(number, error))?;
+        self.steer()?;
         if let Some(follower) = &self.follower {
             let views = self.director.services();
             let dests = views.iter().flat_map(|service| &service.dests);
-            follower.keep(dests.map(|dest| dest.config.address).collect());
+            let servers = dests.filter_map(|dest| match dest.config.address {
+                IpAddr::V4(v4) => Some(v4),
+                IpAddr::V6(_) => None,
+            });
+            follower.keep(servers.collect());
         }
         Ok(())
     }
 
-    /// What the steering program has to send to the workers.
-    fn steered(&self) -> Steered {
-        let snapshot = self.director.published().current();
-        Steered {
-            services: snapshot.services().iter().map(|service| service.endpoint).collect(),
-            servers: snapshot.nat_servers().copied().collect(),
+    /// Stops to steer what was for removed services whose connections are over.
+    fn let_linger(&mut self) {
+        if self.director.lingering() != self.lingering
+            && let Err(error) = self.steer()
+        {
+            tracing::warn!("{error}");
         }
     }
+
+    fn steer(&mut self) -> Result<(), SteerError> {
+        self.lingering = self.director.lingering();
+        let snapshot = self.director.published().current();
+        let steered = steered(&snapshot, &self.lingering);
+        self.steering.as_mut().map_or(Ok(()), |steering| steering.update(&steered))
+    }
+}
+
+/// That packets for what is asked for come to the workers at all.
+fn check_reach(rules: &Rules, changes: &[Change]) -> Result<(), ChangeError> {
+    for (number, change) in changes.iter().enumerate() {
+        let Change::AddService { service } = change else { continue };
+        let missing = match service.key {
+            key if key.is_ipv6() => "IPv6 services, which uvs does not forward yet".to_owned(),
+            api::ServiceKey::Mark { mark, .. } => {
+                let mut of_mark = rules.marks.rules().iter().filter(|rule| rule.mark == mark);
+                if of_mark.all(marks::can_be_steered) {
+                    continue;
+                }
+                format!(
+                    "a [[marks]] rule for mark {mark} without a destination of /{} or longer, \
+                     whose packets uvs cannot pick out yet",
+                    marks::STEERED_PREFIX
+                )
+            }
+            _ => continue,
+        };
+        return Err(ChangeError::Refused(number, ApiError::not_supported(missing)));
+    }
+    Ok(())
+}
+
+/// What the steering program has to send to the workers: what is for a service, or for one that
+/// was removed while connections are left, and the replies of NAT servers.
+fn steered(snapshot: &Snapshot, lingering: &HashSet<ServiceKey>) -> Steered {
+    let mut services: HashSet<Endpoint> = HashSet::new();
+    for service in snapshot.services() {
+        let data = match service.key {
+            ServiceKey::Endpoint(end) if end.port == FTP && end.protocol == protocol::TCP => {
+                // Its data connections come to other ports.
+                Some(Endpoint { port: 0, ..end })
+            }
+            _ => None,
+        };
+        services.extend(data);
+    }
+    for key in snapshot.services().iter().map(|service| &service.key).chain(lingering) {
+        match *key {
+            ServiceKey::Endpoint(endpoint) => services.extend([endpoint]),
+            ServiceKey::Mark { mark, v6 } => {
+                let rules = snapshot.rules.marks.rules().iter().filter(|rule| rule.mark == mark);
+                let ends = rules.flat_map(marks::endpoints);
+                services.extend(ends.filter(|end| end.address.is_v4() != v6));
+            }
+        }
+    }
+    Steered { services, servers: snapshot.nat_servers().copied().collect() }
 }

@@ -1,11 +1,14 @@
 //! A running engine: opened, started and stopped.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use uvs_engine::ask::Asks;
 use uvs_engine::clock::Clock;
@@ -21,6 +24,7 @@ use crate::config::Config;
 use crate::control::{ChangeError, Control, Follow, Parts};
 use crate::director::Director;
 use crate::host::{Follower, HostError, links};
+use crate::memory;
 use crate::rules::{self, RulesError, Targets};
 
 /// Questions for Ethernet addresses that may be under way.
@@ -36,8 +40,13 @@ pub enum StartError {
     #[error(transparent)]
     Host(#[from] HostError),
     /// The connection table.
-    #[error(transparent)]
-    Capacity(#[from] CapacityError),
+    #[error("{place}{source}")]
+    Capacity {
+        /// Where the file says how large it is to be, with a colon.
+        place: String,
+        /// What is wrong.
+        source: CapacityError,
+    },
     /// The ports.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -62,7 +71,7 @@ pub enum StartError {
     )]
     Unreachable {
         /// The address.
-        vip: std::net::Ipv4Addr,
+        vip: IpAddr,
     },
     /// A system resource.
     #[error("cannot {what}: {source}")]
@@ -89,7 +98,12 @@ pub struct Engine {
     /// The other end, which the workers poll.
     _woken: UnixStream,
     threads: Vec<JoinHandle<io::Result<()>>>,
+    /// Ticks every two seconds, until its channel is closed.
+    ticker: Option<(Sender<()>, JoinHandle<()>)>,
 }
+
+/// How often statistics move on.
+const TICK: Duration = Duration::from_secs(2);
 
 impl Engine {
     /// Opens the ports, starts a worker a core and applies the file of services. Everything that
@@ -104,7 +118,7 @@ impl Engine {
         let links = links::find(&config.interfaces)?;
         let clock = Clock::system();
         let workers = config.cores.len();
-        let (table, owners) = Table::new(config.connections, workers, clock.now())?;
+        let (table, owners) = table(&config, workers, &clock)?;
         let asks = Arc::new(Asks::new(ASKS).map_err(system("make a wake-up socket"))?);
         let follow = Follow::default();
         let (follower, fib) = Follower::start(links.clone(), asks.clone(), follow.publisher())?;
@@ -120,22 +134,22 @@ impl Engine {
 
         let director = Director::new(workers, fib);
         let shared = Shared {
-            published: director.published().clone(),
-            asks,
-            clock: clock.clone(),
             answers_per_second: Some(ANSWERS_PER_SECOND),
+            ..Shared::new(director.published().clone(), asks, clock.clone())
         };
         let crew = crew(ports, owners, &taps, &shared);
+        let rules = config.rules();
         let parts = Parts {
             director,
-            steering,
+            steering: Some(steering),
             table,
+            calls: shared.calls,
             clock,
             counters: crew.iter().map(Worker::counters).collect(),
             config,
         };
         let control = Control::new(parts, follower, &follow);
-        control.set(&targets).inspect_err(|_| control.let_go())?;
+        control.set(rules, Some(&targets)).inspect_err(|_| control.let_go())?;
         Self::run(control, crew, report)
     }
 
@@ -152,7 +166,9 @@ impl Engine {
             wake,
             _woken: woken,
             threads: Vec::new(),
+            ticker: None,
         };
+        engine.ticker = Some(ticker(engine.control.clone()).map_err(system("start a thread"))?);
         let (cores, busy) = (engine.control.config().cores.clone(), engine.control.config().busy);
         for (number, (mut worker, core)) in crew.into_iter().zip(cores).enumerate() {
             let stop = engine.stop.clone();
@@ -190,6 +206,10 @@ impl Engine {
     ///
     /// Why a worker ended by itself.
     pub fn stop(&mut self) -> io::Result<()> {
+        if let Some((ticks, thread)) = self.ticker.take() {
+            drop(ticks);
+            let _ = thread.join();
+        }
         // First no more frames come, then the workers finish those that came.
         self.control.let_go();
         // Relaxed: the flag stands for itself; joining orders the rest.
@@ -222,6 +242,34 @@ impl AsRawFd for Polled {
     }
 }
 
+/// The connection table, if the machine and the limits of this process have room for it.
+fn table(
+    config: &Config,
+    workers: usize,
+    clock: &Clock,
+) -> Result<(Arc<Table>, Vec<Owner>), StartError> {
+    let made = Table::new(config.connections, workers, clock.now());
+    made.and_then(|made| memory::check(&made.0).map(|()| made)).map_err(|source| {
+        let place = config.connections_at.as_ref().map_or(String::new(), |at| format!("{at}: "));
+        StartError::Capacity { place, source }
+    })
+}
+
+/// A thread that ticks until the sender is dropped.
+fn ticker(control: Control) -> io::Result<(Sender<()>, JoinHandle<()>)> {
+    let (sender, stopped) = mpsc::channel();
+    let run = move || {
+        let mut next = Instant::now() + TICK;
+        let left = |next: Instant| next.saturating_duration_since(Instant::now());
+        while stopped.recv_timeout(left(next)) == Err(RecvTimeoutError::Timeout) {
+            control.tick();
+            next += TICK;
+        }
+    };
+    let thread = std::thread::Builder::new().name("uvs-ticks".into()).spawn(run)?;
+    Ok((sender, thread))
+}
+
 fn crew(
     ports: Vec<AnyPort>,
     owners: Vec<Owner>,
@@ -248,8 +296,10 @@ fn check_cores(cores: &[usize]) -> Result<(), StartError> {
 /// The kernel's IPVS sees a packet to an address that is local or routed; so does uvs.
 fn check_reachable(targets: &Targets, fib: &Fib) -> Result<(), StartError> {
     use uvs_engine::fib::NextHop;
-    let mut vips = targets.keys().map(|key| key.address);
-    match vips.find(|vip| fib.next_hop(*vip) == NextHop::NoRoute) {
+    let addresses = targets.keys().filter_map(|key| key.endpoint().map(|end| end.address));
+    // Routes of IPv6 are not followed yet.
+    let mut vips = addresses.filter(IpAddr::is_ipv4);
+    match vips.find(|vip| fib.next_hop((*vip).into()) == NextHop::NoRoute) {
         None => Ok(()),
         Some(vip) => Err(StartError::Unreachable { vip }),
     }

@@ -8,10 +8,15 @@
 pub mod api;
 pub mod client;
 pub mod config;
+pub mod conns;
 pub mod control;
 mod desired;
 pub mod director;
 pub mod engine;
+mod entry;
 pub mod host;
+mod marks;
+mod memory;
 pub mod rules;
 pub mod service;
+pub mod stats;

@@ -1,12 +1,13 @@
 //! `uvsadm`: ipvsadm's command line against a running engine.
 
 use std::ffi::OsString;
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, BufWriter, Write};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
 
 use uvs_control::client::{Client, ClientError};
-use uvs_uvsadm::api::{ApiError, NO_SUCH_SERVICE};
+use uvs_uvsadm::api::{ApiError, Conn, NO_SUCH_SERVICE};
 use uvs_uvsadm::names::{Names, Numeric, System};
 use uvs_uvsadm::{Command, Form, List, help, listing, parse_line, parse_with, save, version};
 
@@ -73,14 +74,36 @@ fn run(client: &Client, command: Command) -> Result<(), End> {
 fn show(client: &Client, list: &List) -> Result<String, End> {
     let names = names(list.numeric);
     match list.form {
-        Form::Connections => Ok(listing::connections(list, &client.connections()?, &*names)),
+        Form::Connections | Form::ConnectionsWithPe => {
+            connections(client, list, &*names).map(|()| String::new())
+        }
         Form::Timeouts => Ok(listing::timeouts(&client.settings()?)),
-        Form::Services | Form::Stats | Form::Rate | Form::Thresholds => {
+        _ => {
             let (settings, services) = (client.settings()?, client.services()?);
             let missing = || End { message: NO_SUCH_SERVICE.to_owned(), code: NOT_THERE };
             listing::services(list, &settings, &services, &*names).ok_or_else(missing)
         }
     }
+}
+
+/// Prints connections as they come: the table may be larger than memory.
+fn connections(client: &Client, list: &List, names: &dyn Names) -> Result<(), End> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut begun = false;
+    let mut print = |conn: Option<Conn>| {
+        let header = || listing::connections_header(list);
+        let mut text = if begun { String::new() } else { header() };
+        begun = true;
+        text.extend(conn.map(|conn| listing::connection(list, &conn, names)));
+        // A closed pipe is no failure of the listing.
+        match out.write_all(text.as_bytes()) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    };
+    client.each_connection(|conn| print(Some(conn)))?;
+    let _ = print(None);
+    Ok(())
 }
 
 fn names(numeric: bool) -> Box<dyn Names> {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::{Failure, demo, doctor};
+use crate::{Failure, demo, doctor, set};
 
 /// Linux Virtual Server as a userspace packet engine.
 #[derive(Debug, Parser)]
@@ -24,6 +24,7 @@ Examples:
   uvs run --config uvs.toml          the engine, in the foreground
   uvs adm -A -t 10.0.0.1:80 -s wlc   what ipvsadm does, against the running engine
   uvs adm -L -n --stats
+  uvs set expire_nodest_conn 1       what sysctl net.ipv4.vs does
   uvs conform cases/                 replay recordings of the kernel's IPVS";
 
 /// The verbs.
@@ -58,6 +59,9 @@ pub enum Verb {
     /// Say whether and how uvs will run here, and what mends each problem.
     #[command(after_help = "Examples:\n  uvs doctor\n  uvs doctor --interface eth0 --json")]
     Doctor(doctor::Options),
+    /// List, show or change the running engine's settings: IPVS's sysctls, and uvs's own.
+    #[command(after_help = SET_EXAMPLES)]
+    Set(set::Options),
     /// Show what became of every frame, by the running engine's own counters.
     Stats {
         /// Print JSON.
@@ -88,6 +92,17 @@ Examples:
   uvs demo --mode nat --keep   leave the network of one mode up, to play with
   uvs demo --down              take down what --keep left";
 
+const SET_EXAMPLES: &str = "\
+Examples:
+  uvs set                                  every setting, its value, its default, its meaning
+  uvs set conn_reuse_mode                  one of them
+  uvs set expire_nodest_conn 1             change one
+  uvs set sloppy_tcp=1 drop_packet=3       change several: all of them, or none
+  uvs set --json
+
+What is set so holds until the engine stops, or reads uvs.toml again (SIGHUP), whose [settings]
+are for good.";
+
 const RUN_EXAMPLES: &str = "\
 Example of a uvs.toml (only `outside` is needed):
   outside = \"eth0\"             # the interface, or the clients' side of two
@@ -100,7 +115,21 @@ Example of a uvs.toml (only `outside` is needed):
   services = \"services.rules\"  # as ipvsadm-save writes it
   socket = \"/run/uvs.sock\"     # where uvsadm asks
 
-SIGHUP reads the services again and applies the difference; SIGTERM and Ctrl-C stop the engine.";
+  [settings]                   # `uvs set` lists them
+  conn_reuse_mode = 1
+  [timeouts]                   # seconds, as of ipvsadm --set
+  tcp = 900
+  tcpfin = 120
+  udp = 300
+  [[marks]]                    # firewall marks; the first rule that matches a packet decides
+  destination = \"10.0.0.1\"     # or source, each an address or a network
+  protocol = \"tcp\"             # tcp, udp or sctp
+  ports = \"8000-8099\"          # of the destination
+  interface = \"eth0\"           # where the packet came in
+  mark = 7
+
+SIGHUP reads services, settings, timeouts and marks again and makes them as the files say; the rest
+of uvs.toml counts at the next start. SIGTERM and Ctrl-C stop the engine.";
 
 /// Prints completions.
 pub fn completions(shell: clap_complete::Shell) -> Result<ExitCode, Failure> {
@@ -121,6 +150,16 @@ mod tests {
     #[test]
     fn the_grammar_holds_together() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn completions_know_the_settings() {
+        for shell in [clap_complete::Shell::Bash, clap_complete::Shell::Zsh] {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "uvs", &mut script);
+            let script = String::from_utf8(script).unwrap();
+            assert!(script.contains("expire_nodest_conn"), "{shell}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod conform;
 mod demo;
 mod doctor;
 mod run;
+mod set;
 mod stats;
 
 use std::io::Write;
@@ -54,6 +55,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
             let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
             Ok(report.exit_code().into())
         }
+        Verb::Set(options) => set::set(&options),
         Verb::Stats { json } => stats::stats(json),
         Verb::Completions { shell } => cli::completions(shell),
         Verb::Man => cli::man(),

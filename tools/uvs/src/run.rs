@@ -68,8 +68,8 @@ async fn serve(socket: &Socket, engine: &Engine) -> Result<(), Failure> {
 
 fn reload(control: &Control) {
     match control.reload() {
-        Ok(0) => eprintln!("uvs: services read again; nothing has changed"),
-        Ok(changes) => eprintln!("uvs: services read again; {changes} changes applied"),
-        Err(sentence) => eprintln!("uvs: services read again, nothing applied: {sentence}"),
+        Ok(0) => eprintln!("uvs: configuration read again; nothing has changed"),
+        Ok(changes) => eprintln!("uvs: configuration read again; {changes} changes applied"),
+        Err(sentence) => eprintln!("uvs: configuration read again, nothing applied: {sentence}"),
     }
 }

@@ -216,16 +216,9 @@ fn what_cannot_be_done_is_refused_with_ipvsadms_exit_codes() {
     refuses("-A -L", 2, "invalid option `-L'");
     refuses("--no-such-option", 255, "--help");
     // What uvs does not do yet says so.
-    for line in [
-        "-A -f 7 -s rr",
-        "-A -t [fd00::1]:80 -s rr",
-        "-A -t 10.77.0.1:81 -s rr -p 300",
-        "-A -u 10.77.0.1:81 -s rr -o",
-        "-Z",
-        "--set 1 2 3",
-        "--start-daemon master",
-        "-L --daemon",
-    ] {
+    let gue = "-a -t 10.77.0.1:80 -r 10.77.1.9 -i --tun-type gue --tun-port 6080";
+    refuses(gue, 255, "does not support yet");
+    for line in ["--start-daemon master", "-L --daemon"] {
         refuses(line, 2, "not supported by uvs yet");
     }
 }

@@ -59,7 +59,7 @@ fn connections(engine: &Director) -> BTreeMap<SocketAddr, String> {
     let list = engine.client().connections().unwrap();
     let count = list.len();
     let server = |conn: &uvs_uvsadm::api::Conn| {
-        let client = SocketAddr::new(conn.client.address.into(), conn.client.port);
+        let client = SocketAddr::new(conn.client.address, conn.client.port);
         (client, format!("{}:{}", conn.dest.address, conn.dest.port))
     };
     let servers: BTreeMap<_, _> = list.iter().map(server).collect();
@@ -186,7 +186,7 @@ fn sighup_applies_the_difference_and_breaks_no_connection() {
 
 /// How many connections each server of each service has had.
 fn stats(engine: &Director) -> BTreeMap<String, u64> {
-    let services = engine.client().services().unwrap();
+    let services = lab::settled(engine, |stats| stats.conns);
     let dests = services.iter().flat_map(|service| {
         let key = service.config.key;
         let name =

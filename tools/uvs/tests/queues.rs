@@ -91,7 +91,7 @@ fn assert_each_is_listed_once(engine: &Director) {
     };
     let keys: BTreeSet<String> = conns.iter().map(key).collect();
     assert_eq!(keys.len(), conns.len(), "a connection is listed twice");
-    let services = engine.client().services().unwrap();
+    let services = lab::settled(engine, |stats| stats.conns);
     let opened: u64 = services.iter().map(|service| service.stats.conns).sum();
     assert!(opened <= 2 * REQUESTS + FLOWS as u64, "a connection was opened twice");
 }
@@ -110,8 +110,9 @@ fn nat_replies_find_their_connection_at_the_other_worker() {
     queues_by_core(&lab, "in0", [0, cores(u32::MAX)]);
     let engine = lab.engine("afxdp");
     let counters = all_is_answered(&lab, &engine);
+    let services = lab::settled(&engine, |stats| stats.in_pkts + stats.out_pkts);
     let service = |of: fn(&uvs_uvsadm::api::Stats) -> u64| -> u64 {
-        engine.client().services().unwrap().iter().map(|service| of(&service.stats)).sum()
+        services.iter().map(|service| of(&service.stats)).sum()
     };
     assert_eq!(counters.workers[0].rx, service(|stats| stats.in_pkts));
     assert_eq!(counters.workers[1].rx, service(|stats| stats.out_pkts));

@@ -171,7 +171,8 @@ fn a_wrong_file_of_services_is_refused_with_line_and_column() {
     refused("-A -t 10.77.0.1:81 -s nosuch", &[": Scheduler"]);
     refused("-a -t 10.77.0.1:81 -r 10.77.1.1", &[": Service not defined"]);
     refused("-A -t 10.77.0.1:80 -s rr", &[": Service already exists"]);
-    refused("-A -f 7 -s rr", &[", column 4:", "not supported by uvs yet"]);
+    refusals.write("test.rules", "-A -t [fd00::1]:80 -s rr\n");
+    refusals.refused(&config, &["IPv6 services"]);
     refusals.write("test.rules", "-A -t 10.99.0.1:80 -s rr\n");
     refusals
         .refused(&config, &["10.99.0.1 does not reach this host", "ip address add 10.99.0.1/32"]);

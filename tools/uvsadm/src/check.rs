@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::api::{Method, Protocol};
+use crate::api::{Method, Protocol, TunnelKind};
 use crate::error::ParseError;
 use crate::grammar::{Op, Opt, Rules};
 use crate::parse::{Line, Service};
@@ -111,17 +111,19 @@ impl Line {
                 None => Ok(()),
             };
         }
-        let tun_type = self.tun_type.as_str();
-        let (required, allowed, exclusive): (&[Opt], &[Opt], &[Opt]) = match tun_type {
-            "gue" => (&[Opt::TunPort], &[], &[Opt::TunNocsum, Opt::TunCsum, Opt::TunRemcsum]),
-            "gre" => (&[], &[], &[Opt::TunNocsum, Opt::TunCsum]),
-            _ => (&[], &[], &[]),
+        let kind = self.tunnel.kind;
+        let (required, allowed, exclusive): (&[Opt], &[Opt], &[Opt]) = match kind {
+            TunnelKind::Gue => {
+                (&[Opt::TunPort], &[], &[Opt::TunNocsum, Opt::TunCsum, Opt::TunRemcsum])
+            }
+            TunnelKind::Gre => (&[], &[], &[Opt::TunNocsum, Opt::TunCsum]),
+            TunnelKind::Ipip => (&[], &[], &[]),
         };
         let details = [Opt::TunPort, Opt::TunNocsum, Opt::TunCsum, Opt::TunRemcsum];
         self.check_set(
             &details,
             &Rules { required, allowed, exclusive },
-            format_args!("'{tun_type}' tunnel type"),
+            format_args!("'{kind}' tunnel type"),
         )
     }
 

@@ -1,8 +1,8 @@
 //! What a command line asks for, and what of ipvsadm uvs does not do yet.
 
-use std::net::IpAddr;
-
-use crate::api::{Change, DestConfig, Endpoint, Method, ServiceConfig, ServiceKey};
+use crate::api::{
+    Change, DestConfig, Endpoint, Method, Persistence, ServiceConfig, ServiceKey, Timeouts, Tunnel,
+};
 use crate::error::ParseError;
 use crate::grammar::{Op, Opt};
 use crate::parse::{Line, Service};
@@ -10,7 +10,7 @@ use crate::parse::{Line, Service};
 /// What a command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// `-A -E -D -C -a -e -d`: a change of the table.
+    /// `-A -E -D -C -a -e -d -Z --set`: a change of what is configured.
     Change(Change),
     /// `-R`: a file of rules on standard input.
     Restore,
@@ -53,8 +53,14 @@ pub enum Form {
     Rate,
     /// Their thresholds (`--thresholds`).
     Thresholds,
+    /// Their servers' persistence templates (`--persistent-conn`).
+    PersistentConn,
+    /// Their servers' tunnels (`--tun-info`).
+    TunInfo,
     /// Connections (`-c`).
     Connections,
+    /// Connections with what a persistence engine knows them by (`-c --persistent-conn`).
+    ConnectionsWithPe,
     /// Timeouts (`--timeout`).
     Timeouts,
 }
@@ -80,14 +86,14 @@ impl Command {
                 let (service, dest) = (needed_key(line)?, endpoint(line)?);
                 Self::Change(Change::DelDest { service, dest })
             }
+            Op::Zero => Self::Change(Change::Zero { service: key(line) }),
+            Op::Set => Self::Change(Change::SetTimeouts { timeouts: line.set }),
             Op::Restore => Self::Restore,
             Op::Save => Self::Save { numeric: line.has(Opt::Numeric) },
             Op::List => Self::List(list(line)?),
             Op::Help => Self::Help,
             Op::Version => Self::Version,
-            Op::Zero | Op::Set | Op::StartDaemon | Op::StopDaemon => {
-                return Err(unsupported_op(line.op));
-            }
+            Op::StartDaemon | Op::StopDaemon => return Err(unsupported_op(line.op)),
         })
     }
 }
@@ -98,34 +104,12 @@ fn unsupported_op(op: Op) -> ParseError {
 
 /// The one place that knows what of ipvsadm's grammar uvs does not do.
 fn refuse_unsupported(line: &Line) -> Result<(), ParseError> {
-    if matches!(line.op, Op::Zero | Op::Set | Op::StartDaemon | Op::StopDaemon) {
+    if matches!(line.op, Op::StartDaemon | Op::StopDaemon) {
         return Err(unsupported_op(line.op));
     }
-    let options = [
-        Opt::Persistent,
-        Opt::Netmask,
-        Opt::Ops,
-        Opt::Pe,
-        Opt::Daemon,
-        Opt::PersistentConn,
-        Opt::TunInfo,
-        Opt::Syncid,
-    ];
+    let options = [Opt::Daemon, Opt::Syncid];
     if let Some(option) = options.into_iter().find(|option| line.has(*option)) {
         return Err(unsupported(line, option, format_args!("the '{option}' option")));
-    }
-    if line.tun_type != "ipip" {
-        let what = format_args!("the '{}' tunnel type", line.tun_type);
-        return Err(unsupported(line, Opt::TunType, what));
-    }
-    if matches!(line.service, Some(Service::Mark { .. })) {
-        return Err(unsupported(line, Opt::ServiceAddress, "a service by firewall mark"));
-    }
-    if line.is_ipv6() {
-        return Err(unsupported(line, Opt::ServiceAddress, "IPv6"));
-    }
-    if line.dest.is_some_and(|(address, _)| address.is_ipv6()) {
-        return Err(unsupported(line, Opt::RealServer, "IPv6"));
     }
     Ok(())
 }
@@ -152,12 +136,12 @@ fn unsupported(line: &Line, option: Opt, what: impl std::fmt::Display) -> ParseE
 }
 
 fn key(line: &Line) -> Option<ServiceKey> {
-    match line.service {
-        Some(Service::Address(protocol, IpAddr::V4(address), port)) => {
-            Some(ServiceKey { protocol, address, port: port.unwrap_or(0) })
+    line.service.map(|service| match service {
+        Service::Address(protocol, address, port) => {
+            ServiceKey::Address { protocol, address, port: port.unwrap_or(0) }
         }
-        _ => None,
-    }
+        Service::Mark { mark, ipv6 } => ServiceKey::Mark { mark, ipv6 },
+    })
 }
 
 fn needed_key(line: &Line) -> Result<ServiceKey, ParseError> {
@@ -165,39 +149,57 @@ fn needed_key(line: &Line) -> Result<ServiceKey, ParseError> {
 }
 
 fn service(line: &Line) -> Result<ServiceConfig, ParseError> {
-    let (scheduler, flags) = (line.scheduler.clone(), flags(&line.scheduler, &line.flags));
-    Ok(ServiceConfig { key: needed_key(line)?, scheduler, flags })
+    let persistence = Persistence { timeout: line.persistent, netmask: line.netmask };
+    Ok(ServiceConfig {
+        key: needed_key(line)?,
+        scheduler: line.scheduler.clone(),
+        flags: flags(&line.scheduler, &line.flags),
+        persistence: line.has(Opt::Persistent).then_some(persistence),
+        pe: (!line.pe.is_empty()).then(|| line.pe.clone()),
+        one_packet: line.has(Opt::Ops),
+        conn_timeouts: (line.conn_timeouts != Timeouts::default()).then_some(line.conn_timeouts),
+    })
 }
 
 fn endpoint(line: &Line) -> Result<Endpoint, ParseError> {
-    match line.dest {
-        Some((IpAddr::V4(address), port)) => Ok(Endpoint { address, port }),
-        _ => Err(unsupported(line, Opt::RealServer, "such a server")),
-    }
+    let (address, port) =
+        line.dest.ok_or_else(|| unsupported(line, Opt::RealServer, "such a server"))?;
+    Ok(Endpoint { address, port })
 }
 
-/// Without NAT a server's port is the service's, whatever the line says.
+/// Without NAT a server's port is the service's, whatever the line says; a mark has none.
 fn dest(line: &Line) -> Result<DestConfig, ParseError> {
     let Endpoint { address, port } = endpoint(line)?;
     let method = line.method;
+    let tunnel = if method == Method::Tunnel { line.tunnel } else { Tunnel::default() };
     Ok(DestConfig {
         address,
-        port: if method == Method::Masq { port } else { needed_key(line)?.port },
+        port: match needed_key(line)?.endpoint() {
+            Some(service) if method != Method::Masq => service.port,
+            _ => port,
+        },
         weight: line.weight,
         method,
         u_threshold: line.u_threshold,
         l_threshold: line.l_threshold,
+        tunnel,
     })
 }
 
 fn list(line: &Line) -> Result<List, ParseError> {
     // Of several forms ipvsadm takes the first of these.
+    let connections = match line.has(Opt::PersistentConn) {
+        true => Form::ConnectionsWithPe,
+        false => Form::Connections,
+    };
     let forms = [
-        (Opt::Connection, Form::Connections),
+        (Opt::Connection, connections),
         (Opt::Timeout, Form::Timeouts),
         (Opt::Stats, Form::Stats),
         (Opt::Rate, Form::Rate),
         (Opt::Thresholds, Form::Thresholds),
+        (Opt::PersistentConn, Form::PersistentConn),
+        (Opt::TunInfo, Form::TunInfo),
     ];
     let form = forms.into_iter().find(|(option, _)| line.has(*option));
     Ok(List {

@@ -80,6 +80,7 @@ pub(crate) enum Opt {
     McastPort,
     McastTtl,
     SyncMaxlen,
+    ConnTimeout,
     TunInfo,
     TunType,
     TunPort,
@@ -92,7 +93,7 @@ use Opt::*;
 
 impl Opt {
     /// Every option, in the order of the checks.
-    pub(crate) const ALL: [Self; 34] = [
+    pub(crate) const ALL: [Self; 35] = [
         Numeric,
         Connection,
         ServiceAddress,
@@ -121,6 +122,7 @@ impl Opt {
         McastPort,
         McastTtl,
         SyncMaxlen,
+        ConnTimeout,
         TunInfo,
         TunType,
         TunPort,
@@ -208,8 +210,9 @@ const fn short_valued(long: &'static str, short: char, option: Opt) -> Word {
     word(long, Some(short), Value::Yes, Meaning::Option(option))
 }
 
-/// Every word. `-X` for `--exact` stands in no manual, but ipvsadm takes it.
-pub(crate) static WORDS: [Word; 58] = [
+/// Every word. `-X` for `--exact` stands in no manual, but ipvsadm takes it; `--conn-timeout` is
+/// uvs's own.
+pub(crate) static WORDS: [Word; 59] = [
     command("add-service", 'A', Op::AddService),
     command("edit-service", 'E', Op::EditService),
     command("delete-service", 'D', Op::DeleteService),
@@ -244,6 +247,7 @@ pub(crate) static WORDS: [Word; 58] = [
     short_valued("l-threshold", 'y', LThreshold),
     short_valued("sched-flags", 'b', SchedFlags),
     valued("pe", Pe),
+    valued("conn-timeout", ConnTimeout),
     valued("mcast-interface", McastInterface),
     valued("mcast-group", McastGroup),
     valued("mcast-port", McastPort),
@@ -280,7 +284,7 @@ pub(crate) struct Rules {
 impl Op {
     /// The options that go with the command.
     pub(crate) fn rules(self) -> Rules {
-        const SERVICE: &[Opt] = &[Scheduler, Persistent, Netmask, Ops, Pe, SchedFlags];
+        const SERVICE: &[Opt] = &[Scheduler, Persistent, Netmask, Ops, Pe, SchedFlags, ConnTimeout];
         const SERVER: &[Opt] = &[
             ForwardingMethod,
             Weight,

@@ -1,8 +1,12 @@
 //! The text of `-L`, to the byte as ipvsadm 1.31 prints it.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
-use crate::api::{Conn, Dest, Endpoint, Protocol, Rates, Service, Settings, Stats};
+use crate::api::{
+    Conn, Dest, DestConfig, Endpoint, Method, Persistence, Protocol, Rates, Service, ServiceConfig,
+    ServiceKey, Settings, Stats, Tunnel, TunnelChecksum, TunnelKind,
+};
 use crate::command::{Form, List};
 use crate::names::{Names, Numeric};
 use crate::order;
@@ -33,7 +37,7 @@ pub fn services(
     }
     for service in chosen {
         text.push_str(&service_line(list, service, names));
-        let protocol = service.config.key.protocol;
+        let protocol = service.config.key.protocol();
         let dests =
             if list.sorted { order::dests(&service.dests) } else { service.dests.iter().collect() };
         for dest in dests {
@@ -43,24 +47,36 @@ pub fn services(
     Some(text)
 }
 
-/// The table of connections, in the order given.
-pub fn connections(list: &List, conns: &[Conn], names: &dyn Names) -> String {
+/// The two lines above a table of connections.
+pub fn connections_header(list: &List) -> String {
+    let pe =
+        if list.form == Form::ConnectionsWithPe { "        pe name          pe_data" } else { "" };
+    format!(
+        "IPVS connection entries\n\
+         pro expire state       source             virtual            destination{pe}\n"
+    )
+}
+
+/// A line of the table of connections; they come in the engine's order.
+pub fn connection(list: &List, conn: &Conn, names: &dyn Names) -> String {
     let names = if list.numeric { &Numeric } else { names };
-    let mut text = String::from("IPVS connection entries\n");
-    text.push_str("pro expire state       source             virtual            destination\n");
-    for conn in conns {
-        let name = |end| endpoint(end, conn.protocol, names);
-        let expires = format!("{:02}:{:02}", conn.expires / 60, conn.expires % 60);
-        let _ = writeln!(
-            text,
-            "{:<3} {expires:<6} {:<11} {:<18} {:<18} {}",
-            conn.protocol,
-            conn.state,
-            name(conn.client),
-            name(conn.vip),
-            name(conn.dest),
-        );
-    }
+    let name = |end| endpoint(end, conn.protocol, names);
+    let protocol = conn.protocol.map_or_else(|| "IP".to_owned(), |protocol| protocol.to_string());
+    let mut text = format!(
+        "{protocol:<3} {:02}:{:02}  {:<11} {:<18} {:<18} ",
+        conn.expires / 60,
+        conn.expires % 60,
+        conn.state,
+        name(conn.client),
+        name(conn.vip),
+    );
+    let dest = name(conn.dest);
+    let _ = match &conn.pe {
+        Some(pe) if list.form == Form::ConnectionsWithPe => {
+            writeln!(text, "{dest:<16} {:<18} {}", pe.name, pe.data)
+        }
+        _ => writeln!(text, "{dest}"),
+    };
     text
 }
 
@@ -70,22 +86,28 @@ pub fn timeouts(settings: &Settings) -> String {
     format!("Timeout (tcp tcpfin udp): {} {} {}\n", timeouts.tcp, timeouts.tcp_fin, timeouts.udp)
 }
 
-/// `address:port`, by names if there are any.
-pub(crate) fn endpoint(end: Endpoint, protocol: Protocol, names: &dyn Names) -> String {
-    let host = names.host_name(end.address.into()).unwrap_or_else(|| end.address.to_string());
-    let port = names.port_name(end.port, protocol).unwrap_or_else(|| end.port.to_string());
-    format!("{host}:{port}")
+/// `address:port`, by names if there are any; IPv6 addresses in brackets.
+pub(crate) fn endpoint(end: Endpoint, protocol: Option<Protocol>, names: &dyn Names) -> String {
+    let host = match (names.host_name(end.address), end.address) {
+        (Some(name), IpAddr::V4(_)) => name,
+        (Some(name), IpAddr::V6(_)) => format!("[{name}]"),
+        (None, IpAddr::V4(address)) => address.to_string(),
+        (None, IpAddr::V6(address)) => format!("[{address}]"),
+    };
+    let port = protocol.and_then(|protocol| names.port_name(end.port, protocol));
+    format!("{host}:{}", port.unwrap_or_else(|| end.port.to_string()))
 }
 
 fn header(form: Form) -> String {
     let first = match form {
         Form::Stats => ["Conns", "InPkts", "OutPkts", "InBytes", "OutBytes"],
         Form::Rate => ["CPS", "InPPS", "OutPPS", "InBPS", "OutBPS"],
-        Form::Thresholds => {
-            return format!(
-                "{:<33} {:<10} {:<10} {:<10} {:<10}\n  -> RemoteAddress:Port\n",
-                "Prot LocalAddress:Port", "Uthreshold", "Lthreshold", "ActiveConn", "InActConn"
-            );
+        Form::Thresholds => return wide_header("Uthreshold", "Lthreshold", 10),
+        Form::PersistentConn => return wide_header("Weight   ", "PersistConn", 9),
+        Form::TunInfo => {
+            return "Prot LocalAddress:Port Scheduler Flags\n  -> RemoteAddress:Port           \
+                    Forward TunnelInfo    Weight ActiveConn InActConn\n"
+                .to_owned();
         }
         _ => {
             return "Prot LocalAddress:Port Scheduler Flags\n  \
@@ -100,22 +122,60 @@ fn header(form: Form) -> String {
     text + "\n  -> RemoteAddress:Port\n"
 }
 
+fn wide_header(one: &str, two: &str, width: usize) -> String {
+    format!(
+        "{:<33} {one:<width$} {two:<10} {:<10} {:<10}\n  -> RemoteAddress:Port\n",
+        "Prot LocalAddress:Port", "ActiveConn", "InActConn"
+    )
+}
+
 fn service_line(list: &List, service: &Service, names: &dyn Names) -> String {
     let config = &service.config;
-    let name = endpoint(config.key.endpoint(), config.key.protocol, names);
-    let name = format!("{:<4} {name}", config.key.protocol);
+    let name = match config.key {
+        ServiceKey::Address { protocol, address, port } => {
+            format!("{protocol:<4} {}", endpoint(Endpoint { address, port }, Some(protocol), names))
+        }
+        // ipvsadm prints a mark with its sign.
+        ServiceKey::Mark { mark, ipv6 } => {
+            format!("FWM  {}{}", mark.cast_signed(), if ipv6 { " IPv6" } else { "" })
+        }
+    };
     match list.form {
         Form::Stats => format!("{name:<33}{}\n", figures(&totals(service.stats), list.exact)),
         Form::Rate => format!("{name:<33}{}\n", figures(&rates(service.rates), list.exact)),
-        _ if config.flags.is_empty() => format!("{name} {}\n", config.scheduler),
-        _ => format!("{name} {} ({})\n", config.scheduler, config.flags.join(",")),
+        _ => format!("{name} {}{}\n", config.scheduler, flags(config)),
     }
 }
 
-fn dest_line(list: &List, dest: &Dest, protocol: Protocol, names: &dyn Names) -> String {
+/// What a service has besides its scheduler.
+fn flags(config: &ServiceConfig) -> String {
+    let mut text = String::new();
+    if !config.flags.is_empty() {
+        let _ = write!(text, " ({})", config.flags.join(","));
+    }
+    if let Some(Persistence { timeout, netmask }) = config.persistence {
+        let _ = write!(text, " persistent {timeout}");
+        if let Some(mask) = netmask {
+            let _ = write!(text, " mask {mask}");
+        }
+    }
+    if let Some(pe) = &config.pe {
+        let _ = write!(text, " pe {pe}");
+    }
+    if config.one_packet {
+        text.push_str(" ops");
+    }
+    if let Some(timeouts) = config.conn_timeouts {
+        let _ = write!(text, " conn-timeout {timeouts}");
+    }
+    text
+}
+
+fn dest_line(list: &List, dest: &Dest, protocol: Option<Protocol>, names: &dyn Names) -> String {
     let config = &dest.config;
     let name = format!("  -> {:<28}", endpoint(config.endpoint(), protocol, names));
     let (active, inactive) = (dest.active, dest.inactive);
+    let (method, weight) = (config.method, config.weight);
     match list.form {
         Form::Stats => format!("{name}{}\n", figures(&totals(dest.stats), list.exact)),
         Form::Rate => {
@@ -128,10 +188,33 @@ fn dest_line(list: &List, dest: &Dest, protocol: Protocol, names: &dyn Names) ->
             let (upper, lower) = (config.u_threshold, config.l_threshold);
             format!("{name} {upper:<10} {lower:<10} {active:<10} {inactive:<10}\n")
         }
-        _ => {
-            let (method, weight) = (config.method, config.weight);
-            format!("{name} {method:<7} {weight:<6} {active:<10} {inactive:<10}\n")
+        Form::PersistentConn => {
+            let persistent = dest.persistent;
+            format!("{name} {weight:<9} {persistent:<11} {active:<10} {inactive:<10}\n")
         }
+        Form::TunInfo => {
+            let info = tunnel_info(config);
+            format!("{name} {method:<7} {info:<13} {weight:<6} {active:<10} {inactive:<10}\n")
+        }
+        _ => format!("{name} {method:<7} {weight:<6} {active:<10} {inactive:<10}\n"),
+    }
+}
+
+/// A server's tunnel as `--tun-info` shows it: `gue:6080:+c`.
+fn tunnel_info(config: &DestConfig) -> String {
+    if config.method != Method::Tunnel {
+        return "n/a".to_owned();
+    }
+    let Tunnel { kind, port, checksum } = config.tunnel;
+    let sum = match checksum {
+        TunnelChecksum::None => "-c",
+        TunnelChecksum::Full => "+c",
+        TunnelChecksum::Remote => "r+c",
+    };
+    match kind {
+        TunnelKind::Ipip => kind.to_string(),
+        TunnelKind::Gue => format!("{kind}:{port}:{sum}"),
+        TunnelKind::Gre => format!("{kind}:{sum}"),
     }
 }
 
@@ -162,31 +245,33 @@ fn figures(values: &[u64], exact: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{DestConfig, Method, ServiceConfig, ServiceKey, Timeouts};
+    use crate::api::{Netmask, Pe, Timeouts};
 
-    const SETTINGS: Settings =
-        Settings { table_size: 4096, timeouts: Timeouts { tcp: 900, tcp_fin: 120, udp: 300 } };
+    const SETTINGS: Settings = Settings {
+        table_size: 4096,
+        timeouts: Timeouts { tcp: 900, tcp_fin: 120, udp: 300 },
+        settings: Vec::new(),
+    };
 
     fn list(form: Form) -> List {
         List { form, service: None, numeric: true, exact: false, sorted: true }
     }
 
     fn end(text: &str) -> Endpoint {
-        let socket: std::net::SocketAddrV4 = text.parse().unwrap();
-        Endpoint { address: *socket.ip(), port: socket.port() }
+        let socket: std::net::SocketAddr = text.parse().unwrap();
+        Endpoint { address: socket.ip(), port: socket.port() }
     }
 
     fn service(protocol: Protocol, at: &str, scheduler: &str, dests: Vec<Dest>) -> Service {
         let Endpoint { address, port } = end(at);
-        let key = ServiceKey { protocol, address, port };
-        let config = ServiceConfig { key, scheduler: scheduler.into(), flags: vec![] };
-        Service { config, stats: Stats::default(), rates: Rates::default(), dests }
+        let config = ServiceConfig::new(ServiceKey::new(protocol, address, port), scheduler);
+        Service { dests, ..Service::new(config) }
     }
 
     fn dest(at: &str, method: Method, weight: u32, active: u32, inactive: u32) -> Dest {
         let Endpoint { address, port } = end(at);
-        let config = DestConfig { address, port, weight, method, u_threshold: 0, l_threshold: 0 };
-        Dest { config, active, inactive, stats: Stats::default(), rates: Rates::default() }
+        let config = DestConfig { weight, method, ..DestConfig::new(address, port) };
+        Dest { active, inactive, ..Dest::new(config) }
     }
 
     fn table() -> Vec<Service> {
@@ -329,6 +414,36 @@ TCP  10.0.0.1:80 wlc
     }
 
     #[test]
+    fn what_a_service_has_besides_its_scheduler() {
+        let config = |key| ServiceConfig::new(key, "rr");
+        let mut all = config(ServiceKey::new(Protocol::Udp, [10, 0, 0, 1], 53));
+        let netmask = Some(Netmask::V4([255, 255, 255, 0].into()));
+        all.persistence = Some(Persistence { timeout: 5, netmask });
+        (all.pe, all.one_packet) = (Some("sip".into()), true);
+        all.flags = vec!["flag-2".into()];
+        let mut v6 = config(ServiceKey::new(Protocol::Tcp, [0xfd00, 0, 0, 0, 0, 0, 0, 1], 80));
+        v6.persistence = Some(Persistence { timeout: 360, netmask: Some(Netmask::V6(64)) });
+        let mut mark = config(ServiceKey::Mark { mark: 8, ipv6: true });
+        mark.conn_timeouts = Some(Timeouts { tcp: 30, tcp_fin: 0, udp: 5 });
+        let expected = "\
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn
+UDP  10.0.0.1:53 rr (flag-2) persistent 5 mask 255.255.255.0 pe sip ops
+TCP  [fd00::1]:80 rr persistent 360 mask 64
+FWM  -1 rr
+FWM  8 IPv6 rr conn-timeout 30,0,5
+";
+        let high = config(ServiceKey::Mark { mark: u32::MAX, ipv6: false });
+        let table: Vec<Service> = [mark, high, v6, all].map(Service::new).into();
+        let mut nosort = list(Form::Services);
+        nosort.sorted = false;
+        let text = services(&nosort, &SETTINGS, &table, &Numeric).unwrap();
+        for line in expected.lines() {
+            assert!(text.contains(&format!("{line}\n")), "{line}\n{text}");
+        }
+    }
+
+    #[test]
     fn connections_and_timeouts() {
         let conn = |protocol, state: &str, client, vip, dest, expires| Conn {
             protocol,
@@ -337,20 +452,40 @@ TCP  10.0.0.1:80 wlc
             dest: end(dest),
             state: state.into(),
             expires,
+            pe: None,
         };
-        let conns = [
-            conn(Protocol::Tcp, "SYN_RECV", "172.16.0.3:1002", "10.0.0.1:80", "10.0.1.5:80", 58),
-            conn(Protocol::Sctp, "INIT1", "172.16.0.5:9", "10.0.0.1:99", "10.0.1.1:99", 2),
-            conn(Protocol::Tcp, "FIN_WAIT", "172.16.0.2:1001", "10.0.0.1:80", "10.0.1.6:80", 118),
+        let (tcp, udp) = (Some(Protocol::Tcp), Some(Protocol::Udp));
+        let mut conns = [
+            conn(tcp, "SYN_RECV", "172.16.0.3:1002", "10.0.0.1:80", "10.0.1.5:80", 58),
+            conn(Some(Protocol::Sctp), "INIT1", "172.16.0.5:9", "10.0.0.1:99", "10.0.1.1:99", 2),
+            conn(tcp, "NONE", "[fd00:c::]:0", "[fd00::1]:80", "[fd00:2::2]:8080", 358),
+            conn(None, "NONE", "172.16.0.1:0", "0.0.0.7:0", "10.0.1.1:0", 59),
+            conn(None, "NONE", "[fd00:c::9]:0", "[0:8::]:0", "[fd00:2::1]:0", 59),
+            conn(udp, "NONE", "172.16.0.1:0", "10.0.0.1:5060", "10.0.1.1:5060", 59),
         ];
+        conns[5].pe = Some(Pe { name: "sip".into(), data: "aaa@x.example.org".into() });
+        let text = |form| {
+            let list = list(form);
+            let lines = conns.iter().map(|conn| connection(&list, conn, &Numeric));
+            connections_header(&list) + &lines.collect::<String>()
+        };
         let expected = "\
 IPVS connection entries
 pro expire state       source             virtual            destination
 TCP 00:58  SYN_RECV    172.16.0.3:1002    10.0.0.1:80        10.0.1.5:80
 SCTP 00:02  INIT1       172.16.0.5:9       10.0.0.1:99        10.0.1.1:99
-TCP 01:58  FIN_WAIT    172.16.0.2:1001    10.0.0.1:80        10.0.1.6:80
+TCP 05:58  NONE        [fd00:c::]:0       [fd00::1]:80       [fd00:2::2]:8080
+IP  00:59  NONE        172.16.0.1:0       0.0.0.7:0          10.0.1.1:0
+IP  00:59  NONE        [fd00:c::9]:0      [0:8::]:0          [fd00:2::1]:0
+UDP 00:59  NONE        172.16.0.1:0       10.0.0.1:5060      10.0.1.1:5060
 ";
-        assert_eq!(connections(&list(Form::Connections), &conns, &Numeric), expected);
+        assert_eq!(text(Form::Connections), expected);
+        let with_pe = text(Form::ConnectionsWithPe);
+        let header = "destination        pe name          pe_data\nTCP 00:58";
+        assert!(with_pe.contains(header), "{with_pe}");
+        let line = "UDP 00:59  NONE        172.16.0.1:0       10.0.0.1:5060      \
+                    10.0.1.1:5060    sip                aaa@x.example.org\n";
+        assert!(with_pe.ends_with(line), "{with_pe}");
         assert_eq!(timeouts(&SETTINGS), "Timeout (tcp tcpfin udp): 900 120 300\n");
     }
 }

@@ -4,7 +4,9 @@
 use std::net::IpAddr;
 
 use crate::address::{host_port, ipv4, number};
-use crate::api::{Method, Protocol};
+use crate::api::{
+    Method, Netmask, Persistence, Protocol, Timeouts, Tunnel, TunnelChecksum, TunnelKind,
+};
 use crate::args::{Args, Found};
 use crate::command::Command;
 use crate::error::ParseError;
@@ -30,7 +32,7 @@ pub(crate) enum Service {
 }
 
 /// A line after reading, before what belongs together is checked. Options that have no field are
-/// known by [`Line::has`] only, until uvs supports them.
+/// known by [`Line::has`] only: they have no value, or are those of the sync daemon.
 #[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) op: Op,
@@ -44,7 +46,14 @@ pub(crate) struct Line {
     pub(crate) weight: u32,
     pub(crate) u_threshold: u32,
     pub(crate) l_threshold: u32,
-    pub(crate) tun_type: String,
+    pub(crate) tunnel: Tunnel,
+    /// Of `-p`, in seconds.
+    pub(crate) persistent: u32,
+    pub(crate) netmask: Option<Netmask>,
+    pub(crate) pe: String,
+    pub(crate) conn_timeouts: Timeouts,
+    /// What `--set` sets.
+    pub(crate) set: Timeouts,
 }
 
 impl Line {
@@ -60,7 +69,12 @@ impl Line {
             weight: 1,
             u_threshold: 0,
             l_threshold: 0,
-            tun_type: "ipip".to_owned(),
+            tunnel: Tunnel::default(),
+            persistent: Persistence::DEFAULT_TIMEOUT,
+            netmask: None,
+            pe: String::new(),
+            conn_timeouts: Timeouts::default(),
+            set: Timeouts::default(),
         }
     }
 
@@ -105,6 +119,7 @@ impl Line {
                 let (address, port) = host_port(value, Some(protocol), names)
                     .ok_or_else(|| illegal(ILLEGAL_SERVICE))?;
                 self.service = Some(Service::Address(protocol, address, port));
+                self.forget_netmask();
             }
             Meaning::Fwmark => {
                 self.set(Opt::ServiceAddress, found.arg)?;
@@ -113,7 +128,10 @@ impl Line {
                 self.service = Some(Service::Mark { mark, ipv6: false });
             }
             Meaning::Ipv6 => match &mut self.service {
-                Some(Service::Mark { ipv6, .. }) => *ipv6 = true,
+                Some(Service::Mark { ipv6, .. }) => {
+                    *ipv6 = true;
+                    self.forget_netmask();
+                }
                 // The second newline is ipvsadm's.
                 _ => return Err(ParseError::usage("-6 used before -f\n").at(found.arg)),
             },
@@ -142,8 +160,10 @@ impl Line {
                 self.flags =
                     value.split(',').filter(|flag| !flag.is_empty()).map(String::from).collect();
             }
-            Opt::Persistent if found.value.is_some() => drop(timeout(value, 1)?),
-            Opt::Netmask => self.netmask(value)?,
+            Opt::Persistent if found.value.is_some() => self.persistent = timeout(value, 1)?,
+            Opt::Netmask => self.netmask = self.netmask(value)?,
+            Opt::Pe => value.clone_into(&mut self.pe),
+            Opt::ConnTimeout => self.conn_timeouts = conn_timeouts(value)?,
             Opt::RealServer => self.real_server(value, names)?,
             Opt::Weight => self.weight = within(0, i32::MAX as u32, "illegal weight specified")?,
             Opt::UThreshold => {
@@ -152,11 +172,14 @@ impl Line {
             Opt::LThreshold => {
                 self.l_threshold = within(0, i32::MAX as u32, "illegal l_threshold specified")?;
             }
-            Opt::TunType if !["ipip", "gue", "gre"].contains(&value) => {
-                return Err("illegal tunnel type specified".to_owned());
+            Opt::TunType => self.tunnel.kind = tunnel_kind(value)?,
+            Opt::TunPort => {
+                let port = within(1, 65535, "illegal tunnel port specified")?;
+                self.tunnel.port = port as u16;
             }
-            Opt::TunType => value.clone_into(&mut self.tun_type),
-            Opt::TunPort => drop(within(1, 65535, "illegal tunnel port specified")?),
+            Opt::TunNocsum => self.tunnel.checksum = TunnelChecksum::None,
+            Opt::TunCsum => self.tunnel.checksum = TunnelChecksum::Full,
+            Opt::TunRemcsum => self.tunnel.checksum = TunnelChecksum::Remote,
             Opt::Syncid => drop(within(0, 255, "illegal syncid specified")?),
             Opt::SyncMaxlen => drop(within(1, MAX_SYNC_LEN, "illegal sync-maxlen specified")?),
             Opt::McastGroup => mcast_group(value)?,
@@ -169,12 +192,21 @@ impl Line {
     }
 
     /// The mask of a persistent service: it is a prefix if the service before it is of IPv6.
-    fn netmask(&self, value: &str) -> Result<(), String> {
-        if self.is_ipv6() {
-            number(value, 1, 128).map(drop).ok_or("illegal ipv6 netmask specified".to_owned())
+    fn netmask(&self, value: &str) -> Result<Option<Netmask>, String> {
+        let mask = if self.is_ipv6() {
+            let prefix = number(value, 1, 128).ok_or("illegal ipv6 netmask specified")?;
+            Netmask::V6(prefix as u8)
         } else {
             let illegal = "illegal virtual server persistent mask specified";
-            ipv4(value).map(drop).ok_or(illegal.to_owned())
+            Netmask::V4(ipv4(value).ok_or(illegal)?)
+        };
+        Ok(mask.unless_all())
+    }
+
+    /// A mask that stands before the IPv6 service counts for nothing, as in ipvsadm.
+    fn forget_netmask(&mut self) {
+        if self.is_ipv6() {
+            self.netmask = None;
         }
     }
 
@@ -189,6 +221,23 @@ impl Line {
         self.dest = Some((address, port.or(service_port).unwrap_or(0)));
         Ok(())
     }
+}
+
+fn tunnel_kind(value: &str) -> Result<TunnelKind, String> {
+    match value {
+        "ipip" => Ok(TunnelKind::Ipip),
+        "gue" => Ok(TunnelKind::Gue),
+        "gre" => Ok(TunnelKind::Gre),
+        _ => Err("illegal tunnel type specified".to_owned()),
+    }
+}
+
+/// uvs's own `tcp,tcpfin,udp`, where 0 is no timeout of its own.
+fn conn_timeouts(value: &str) -> Result<Timeouts, String> {
+    let wrong = || format!("conn-timeout is `{value}'; it has to be three values: tcp,tcpfin,udp");
+    let values: Vec<&str> = value.split(',').collect();
+    let [tcp, tcp_fin, udp] = values[..] else { return Err(wrong()) };
+    Ok(Timeouts { tcp: timeout(tcp, 0)?, tcp_fin: timeout(tcp_fin, 0)?, udp: timeout(udp, 0)? })
 }
 
 /// The address of a multicast group.
@@ -233,7 +282,7 @@ pub fn parse_with(args: &[String], names: &dyn Names) -> Result<Command, ParseEr
     while let Some(found) = words.next_word() {
         line.take(&found?, names)?;
     }
-    check_rest(op, &words.rest)?;
+    line.set = rest(op, &words.rest)?;
     line.check()?;
     Command::new(&line)
 }
@@ -269,16 +318,17 @@ fn daemon_state(op: Op, state: Option<&str>) -> Result<(), ParseError> {
 }
 
 /// Arguments that are no options: three timeouts for `--set`, none otherwise.
-fn check_rest(op: Op, rest: &[(usize, &str)]) -> Result<(), ParseError> {
+fn rest(op: Op, rest: &[(usize, &str)]) -> Result<Timeouts, ParseError> {
     let wanted = if op == Op::Set { 3 } else { 0 };
     let Some((timeouts, more)) = rest.split_at_checked(wanted) else {
         return Err(ParseError::usage("--set option requires 3 timeout values"));
     };
-    for (arg, value) in timeouts {
-        timeout(value, 0).map_err(|message| ParseError::usage(message).at(*arg))?;
+    let mut set = [0; 3];
+    for (value, (arg, text)) in set.iter_mut().zip(timeouts) {
+        *value = timeout(text, 0).map_err(|message| ParseError::usage(message).at(*arg))?;
     }
     match more.first() {
         Some((arg, text)) => Err(ParseError::usage(format!("unexpected argument {text}")).at(*arg)),
-        None => Ok(()),
+        None => Ok(Timeouts { tcp: set[0], tcp_fin: set[1], udp: set[2] }),
     }
 }

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use crate::api::{Change, Method, Service};
+use crate::api::{
+    Change, Endpoint, Method, Persistence, Service, ServiceConfig, ServiceKey, Tunnel, TunnelKind,
+};
 use crate::command::Command;
 use crate::error::RuleError;
 use crate::listing::endpoint;
@@ -34,7 +36,9 @@ pub fn parse_rules(text: &str, names: &dyn Names) -> Result<Vec<Rule>, RuleError
         }
         match parse_line(line, text, names)? {
             None => {}
-            Some(Command::Change(change)) => rules.push(Rule { line, change }),
+            Some(Command::Change(change)) if change.is_of_table() => {
+                rules.push(Rule { line, change });
+            }
             Some(_) => {
                 let column = tokens(text).first().map_or(1, |(column, _)| *column);
                 let message =
@@ -90,38 +94,78 @@ fn tokens(text: &str) -> Vec<(usize, &str)> {
 }
 
 /// The table as a file of rules, to the byte as `ipvsadm -S` prints it (which leaves out
-/// thresholds). Names may be [`Numeric`](crate::names::Numeric) for `-n`.
+/// thresholds), but for marks from 2147483648 on, which it prints so that nobody can read them
+/// again. Names may be [`Numeric`](crate::names::Numeric) for `-n`.
 pub fn save(services: &[Service], names: &dyn Names) -> String {
     let mut text = String::new();
     for service in order::services(services) {
         let config = &service.config;
-        let protocol = config.key.protocol;
-        let key =
-            format!("{} {}", protocol.option(), endpoint(config.key.endpoint(), protocol, names));
+        let protocol = config.key.protocol();
+        let key = key(&config.key, names);
         let _ = write!(text, "-A {key} -s {}", config.scheduler);
-        if !config.flags.is_empty() {
-            let _ = write!(text, " -b {}", config.flags.join(","));
-        }
-        text.push('\n');
+        service_options(&mut text, config);
         for dest in order::dests(&service.dests) {
             let config = dest.config;
             let server = endpoint(config.endpoint(), protocol, names);
             let (method, weight) = (config.method.option(), config.weight);
             let _ = write!(text, "-a {key} -r {server} {method} -w {weight}");
-            text.push_str(if config.method == Method::Tunnel {
-                " --tun-type ipip\n"
-            } else {
-                "\n"
-            });
+            if config.method == Method::Tunnel {
+                tunnel_options(&mut text, &config.tunnel);
+            }
+            text.push('\n');
         }
     }
     text
 }
 
+fn key(key: &ServiceKey, names: &dyn Names) -> String {
+    match key {
+        ServiceKey::Address { protocol, address, port } => {
+            let end = Endpoint { address: *address, port: *port };
+            format!("{} {}", protocol.option(), endpoint(end, Some(*protocol), names))
+        }
+        ServiceKey::Mark { mark, ipv6 } => {
+            format!("-f {mark}{}", if *ipv6 { " -6" } else { "" })
+        }
+    }
+}
+
+fn service_options(text: &mut String, config: &ServiceConfig) {
+    if let Some(Persistence { timeout, netmask }) = config.persistence {
+        let _ = write!(text, " -p {timeout}");
+        if let Some(mask) = netmask {
+            let _ = write!(text, " -M {mask}");
+        }
+    }
+    if let Some(pe) = &config.pe {
+        let _ = write!(text, " --pe {pe}");
+    }
+    if config.one_packet {
+        text.push_str(" -o");
+    }
+    if !config.flags.is_empty() {
+        let _ = write!(text, " -b {}", config.flags.join(","));
+    }
+    if let Some(timeouts) = config.conn_timeouts {
+        let _ = write!(text, " --conn-timeout {timeouts}");
+    }
+    text.push('\n');
+}
+
+fn tunnel_options(text: &mut String, tunnel: &Tunnel) {
+    let Tunnel { kind, port, checksum } = tunnel;
+    let _ = write!(text, " --tun-type {kind}");
+    let _ = match kind {
+        TunnelKind::Ipip => Ok(()),
+        TunnelKind::Gue => write!(text, " --tun-port {port} {checksum}"),
+        TunnelKind::Gre => write!(text, " {checksum}"),
+    };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{Dest, Rates, Stats};
+    use crate::api::Dest;
     use crate::names::Numeric;
 
     fn rules(text: &str) -> Result<Vec<Rule>, String> {
@@ -130,24 +174,13 @@ mod tests {
 
     /// The table that `rules` make, in the order of the file.
     fn table(rules: &[Rule]) -> Vec<Service> {
-        let (stats, rates) = (Stats::default(), Rates::default());
         let mut table: Vec<Service> = Vec::new();
         for rule in rules {
             match &rule.change {
-                Change::AddService { service } => {
-                    let config = service.clone();
-                    table.push(Service { config, stats, rates, dests: vec![] });
-                }
+                Change::AddService { service } => table.push(Service::new(service.clone())),
                 Change::AddDest { service, dest } => {
                     let found = table.iter_mut().find(|found| found.config.key == *service);
-                    let config = *dest;
-                    found.unwrap().dests.push(Dest {
-                        config,
-                        active: 0,
-                        inactive: 0,
-                        stats,
-                        rates,
-                    });
+                    found.unwrap().dests.push(Dest::new(*dest));
                 }
                 other => panic!("{other:?}"),
             }
@@ -161,17 +194,30 @@ mod tests {
 -a -t 10.0.0.1:80 -r 10.0.0.1:80 -g -w 1
 -a -t 10.0.0.1:80 -r 10.0.1.2:8080 -m -w 100
 -a -t 10.0.0.1:80 -r 10.0.1.3:80 -i -w 0 --tun-type ipip
--A -u 10.0.0.1:53 -s rr
+-a -t 10.0.0.1:80 -r 10.0.1.4:80 -i -w 1 --tun-type gue --tun-port 6080 --tun-csum
+-a -t 10.0.0.1:80 -r 10.0.1.5:80 -i -w 1 --tun-type gre --tun-nocsum
+-a -t 10.0.0.1:80 -r 10.0.1.6:80 -i -w 1 --tun-type gue --tun-port 6081 --tun-remcsum
+-A -t 10.0.0.1:443 -s sh -p 300 -M 255.255.255.0 -b sh-fallback,sh-port
+-A -t 10.0.0.2:0 -s rr -p 50 --conn-timeout 30,0,5
+-a -t 10.0.0.2:0 -r 10.0.1.1:0 -g -w 1
+-A -u 10.0.0.1:53 -s rr -o
 -a -u 10.0.0.1:53 -r 10.0.1.1:53 -m -w 1
+-A -u 10.0.0.1:5060 -s rr -p 60 --pe sip -o
 -A --sctp-service 10.0.0.1:99 -s lc
 -a --sctp-service 10.0.0.1:99 -r 10.0.1.1:99 -g -w 1
+-A -t [fd00::1]:80 -s wrr -p 360 -M 64
+-a -t [fd00::1]:80 -r [fd00:2::1]:80 -g -w 3
+-a -t [fd00::1]:80 -r [fd00:2::2]:8080 -m -w 1
+-A -f 7 -s mh -b mh-fallback,mh-port
+-a -f 7 -r 10.0.1.59:99 -g -w 1
+-A -f 8 -6 -s wrr -p 360
+-a -f 8 -6 -r [fd00:2::1]:0 -g -w 1
 ";
 
     #[test]
     fn what_ipvsadm_saved_is_read_and_saved_the_same() {
         let rules = rules(SAVED).unwrap();
-        assert_eq!(rules.len(), 9);
-        assert_eq!(rules[8].line, 9);
+        assert_eq!((rules.len(), rules[8].line), (23, 9));
         assert_eq!(save(&table(&rules), &Numeric), SAVED);
     }
 
@@ -197,11 +243,20 @@ mod tests {
             ("-Q foo", "line 1, column 1: -Q: unknown option"),
             ("foo", "line 1, column 1: there is no command like -A or -a"),
             ("-A -t 10.0.0.1:80 # x", "line 1, column 19: unexpected argument #"),
+            ("-A -t 10.0.0.1:80 -p 0", "line 1, column 22: invalid timeout value `0' specified"),
             (
-                "-A -t 10.0.0.1:80 -p 5",
-                "line 1, column 19: the 'persistent' option is not supported by uvs yet",
+                "-A -t 10.0.0.1:80 --conn-timeout 5,6",
+                "line 1, column 34: conn-timeout is `5,6'; it has to be three values: tcp,tcpfin,udp",
+            ),
+            (
+                "--start-daemon master",
+                "line 1, column 1: the 'start-daemon' command is not supported by uvs yet",
             ),
             ("-A -t", "line 1, column 4: -t: missing argument"),
+            (
+                "--set 1 2 3",
+                "line 1, column 1: only commands that change the table (-A -E -D -C -a -e -d) can stand here",
+            ),
             (
                 "-C\n -L -n",
                 "line 2, column 2: only commands that change the table (-A -E -D -C -a -e -d) can stand here",

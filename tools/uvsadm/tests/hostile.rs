@@ -1,8 +1,12 @@
 //! Arguments and files that nobody would write on purpose.
 
+use std::net::IpAddr;
+
 use proptest::prelude::*;
-use uvs_uvsadm::api::{Change, DestConfig, Method, Protocol, ServiceConfig, ServiceKey};
-use uvs_uvsadm::api::{Dest, Rates, Service, Stats};
+use uvs_uvsadm::api::{
+    Change, Dest, DestConfig, Method, Netmask, Persistence, Protocol, Service, ServiceConfig,
+    ServiceKey, Timeouts,
+};
 use uvs_uvsadm::names::Numeric;
 use uvs_uvsadm::{parse_rules, parse_with, save};
 
@@ -35,51 +39,89 @@ fn argument() -> impl Strategy<Value = String> {
             "gue",
             "-b",
             "sh-port",
+            "-6",
+            "-o",
+            "-M",
+            "255.0.255.0",
+            "--conn-timeout",
+            "1,2,3",
+            "--set",
+            "-Z",
         ])
         .prop_map(String::from),
         "\\PC{0,8}",
     ]
 }
 
-fn service() -> impl Strategy<Value = Service> {
-    let protocol = prop::sample::select(vec![Protocol::Tcp, Protocol::Udp, Protocol::Sctp]);
-    let key = (protocol, any::<[u8; 4]>(), 1u16..).prop_map(|(protocol, address, port)| {
-        ServiceKey { protocol, address: address.into(), port }
-    });
-    let method = prop::sample::select(vec![Method::Masq, Method::Tunnel, Method::Route]);
-    let dest = (any::<[u8; 4]>(), any::<u16>(), 0..=i32::MAX as u32, method);
-    (key, "[a-z]{1,8}", prop::collection::vec(dest, 0..6)).prop_map(|(key, scheduler, dests)| {
-        let dests = dests.into_iter().map(|(address, port, weight, method)| {
-            let port = if method == Method::Masq { port } else { key.port };
-            let (address, u_threshold, l_threshold) = (address.into(), 0, 0);
-            let config = DestConfig { address, port, weight, method, u_threshold, l_threshold };
-            Dest {
-                config,
-                active: 0,
-                inactive: 0,
-                stats: Stats::default(),
-                rates: Rates::default(),
-            }
+fn address() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![any::<[u8; 4]>().prop_map(IpAddr::from), any::<[u8; 16]>().prop_map(IpAddr::from)]
+}
+
+fn key() -> impl Strategy<Value = ServiceKey> {
+    let protocol = prop::sample::select(Protocol::ALL.to_vec());
+    let by_address = (protocol, address(), 1u16..)
+        .prop_map(|(protocol, address, port)| ServiceKey::new(protocol, address, port));
+    let by_mark = (1u32.., any::<bool>()).prop_map(|(mark, ipv6)| ServiceKey::Mark { mark, ipv6 });
+    prop_oneof![by_address, by_mark]
+}
+
+fn persistence(ipv6: bool) -> impl Strategy<Value = Option<Persistence>> {
+    let netmask = prop::option::of((any::<[u8; 4]>(), 1..=128u8));
+    prop::option::of((1..=2_678_400u32, netmask)).prop_map(move |persistence| {
+        let (timeout, netmask) = persistence?;
+        let mask = netmask.map(|(v4, v6)| match ipv6 {
+            true => Netmask::V6(v6),
+            false => Netmask::V4(v4.into()),
         });
-        let config = ServiceConfig { key, scheduler, flags: vec![] };
-        let dests = dests.collect();
-        Service { config, stats: Stats::default(), rates: Rates::default(), dests }
+        Some(Persistence { timeout, netmask: mask.and_then(Netmask::unless_all) })
+    })
+}
+
+fn config() -> impl Strategy<Value = ServiceConfig> {
+    let with_key = key().prop_flat_map(|key| (Just(key), persistence(key.is_ipv6())));
+    let own = prop::option::of((1..=2_678_400u32, 0..9u32, 0..9u32));
+    (with_key, "[a-z]{1,8}", prop::option::of("[a-z]{1,8}"), any::<bool>(), own).prop_map(
+        |((key, persistence), scheduler, pe, one_packet, own)| ServiceConfig {
+            key,
+            scheduler,
+            flags: vec![],
+            persistence,
+            pe,
+            one_packet: one_packet
+                && !matches!(key.protocol(), Some(Protocol::Tcp | Protocol::Sctp)),
+            conn_timeouts: own.map(|(tcp, tcp_fin, udp)| Timeouts { tcp, tcp_fin, udp }),
+        },
+    )
+}
+
+fn service() -> impl Strategy<Value = Service> {
+    let method = prop::sample::select(vec![Method::Masq, Method::Tunnel, Method::Route]);
+    let dest = (address(), any::<u16>(), 0..=i32::MAX as u32, method);
+    (config(), prop::collection::vec(dest, 0..6)).prop_map(|(config, dests)| {
+        let key = config.key;
+        let dests = dests.into_iter().filter_map(|(address, port, weight, method)| {
+            let port = match key.endpoint() {
+                Some(end) if method != Method::Masq => end.port,
+                _ => port,
+            };
+            let mixed = address.is_ipv6() != key.is_ipv6() && method != Method::Tunnel;
+            let config = DestConfig { weight, method, ..DestConfig::new(address, port) };
+            (!mixed).then(|| Dest::new(config))
+        });
+        Service { dests: dests.collect(), ..Service::new(config) }
     })
 }
 
 /// The services that a file of additions makes.
 fn built(text: &str) -> Vec<Service> {
-    let (stats, rates) = (Stats::default(), Rates::default());
     let mut services: Vec<Service> = Vec::new();
     for rule in parse_rules(text, &Numeric).unwrap() {
         match rule.change {
-            Change::AddService { service } => {
-                services.push(Service { config: service, stats, rates, dests: vec![] });
-            }
+            Change::AddService { service } => services.push(Service::new(service)),
             Change::AddDest { service, dest } => {
                 let last = services.last_mut().unwrap();
                 assert_eq!(last.config.key, service);
-                last.dests.push(Dest { config: dest, active: 0, inactive: 0, stats, rates });
+                last.dests.push(Dest::new(dest));
             }
             other => panic!("{other:?}"),
         }

@@ -319,26 +319,28 @@ mod tests {
             return;
         }
         let (_peer, follower, first, _, tables) = followed();
-        assert_eq!(first.next_hop(SERVER), NextHop::Unresolved(LinkId(0), SERVER));
-        assert_eq!(first.next_hop(Ipv4Addr::new(10, 9, 0, 1)), NextHop::Local);
-        assert_eq!(first.next_hop(FAR), NextHop::NoRoute);
+        assert_eq!(first.next_hop(SERVER.into()), NextHop::Unresolved(LinkId(0), SERVER));
+        assert_eq!(first.next_hop(Ipv4Addr::new(10, 9, 0, 1).into()), NextHop::Local);
+        assert_eq!(first.next_hop(FAR.into()), NextHop::NoRoute);
 
         run("ip route add 10.200.0.0/16 via 10.9.0.2");
-        until(&tables, |fib| fib.next_hop(FAR) == NextHop::Unresolved(LinkId(0), SERVER));
+        until(&tables, |fib| fib.next_hop(FAR.into()) == NextHop::Unresolved(LinkId(0), SERVER));
         run("ip neigh add 10.9.0.2 lladdr 02:00:00:00:00:07 dev uvs0");
         let is_seven = |hop: NextHop| matches!(hop, NextHop::Ready(_, hop) if hop.dst[5] == 7);
-        until(&tables, |fib| is_seven(fib.next_hop(FAR)) && is_seven(fib.next_hop(SERVER)));
+        until(&tables, |fib| {
+            is_seven(fib.next_hop(FAR.into())) && is_seven(fib.next_hop(SERVER.into()))
+        });
         run("ip route replace blackhole 10.200.0.0/16");
-        until(&tables, |fib| fib.next_hop(FAR) == NextHop::NoRoute);
+        until(&tables, |fib| fib.next_hop(FAR.into()) == NextHop::NoRoute);
         run("ip neigh del 10.9.0.2 dev uvs0");
-        until(&tables, |fib| matches!(fib.next_hop(SERVER), NextHop::Unresolved(..)));
+        until(&tables, |fib| matches!(fib.next_hop(SERVER.into()), NextHop::Unresolved(..)));
         run("ip address add 10.9.7.7/32 dev lo");
-        until(&tables, |fib| fib.next_hop(Ipv4Addr::new(10, 9, 7, 7)) == NextHop::Local);
+        until(&tables, |fib| fib.next_hop(Ipv4Addr::new(10, 9, 7, 7).into()) == NextHop::Local);
         run("ip link set uvs0 mtu 1400");
         until(&tables, |fib| fib.links()[0].mtu == 1400);
         // The kernel does not tell of the routes that this takes away.
         run("ip link set uvs0 down");
-        until(&tables, |fib| fib.next_hop(SERVER) == NextHop::NoRoute);
+        until(&tables, |fib| fib.next_hop(SERVER.into()) == NextHop::NoRoute);
         run("ip link del uvs0");
         std::thread::sleep(Duration::from_millis(50));
         run("ip route add 10.201.0.0/16 dev lo");
@@ -352,11 +354,11 @@ mod tests {
             return;
         }
         let (peer, _follower, first, asks, tables) = followed();
-        assert_eq!(first.next_hop(SERVER), NextHop::Unresolved(LinkId(0), SERVER));
+        assert_eq!(first.next_hop(SERVER.into()), NextHop::Unresolved(LinkId(0), SERVER));
         assert!(asks.ask(LinkId(0), SERVER));
         let mac = peer.mac();
         let ready =
-            |fib: &Fib| matches!(fib.next_hop(SERVER), NextHop::Ready(_, h) if h.dst == mac);
+            |fib: &Fib| matches!(fib.next_hop(SERVER.into()), NextHop::Ready(_, h) if h.dst == mac);
         until(&tables, ready);
 
         // One that is lost right after its answer is asked for again at once.
@@ -375,9 +377,9 @@ mod tests {
         }
         let (_peer, follower, _, _, tables) = followed();
         run("ip route add 10.200.0.0/16 via 10.9.0.2");
-        until(&tables, |fib| matches!(fib.next_hop(FAR), NextHop::Unresolved(..)));
+        until(&tables, |fib| matches!(fib.next_hop(FAR.into()), NextHop::Unresolved(..)));
         follower.keep(vec![FAR]);
-        until(&tables, |fib| matches!(fib.next_hop(FAR), NextHop::Ready(..)));
+        until(&tables, |fib| matches!(fib.next_hop(FAR.into()), NextHop::Ready(..)));
     }
 
     #[test]
@@ -404,7 +406,7 @@ mod tests {
         let last = Ipv4Addr::new(10, 64 + (1999 >> 8) as u8, (1999 & 255) as u8, 1);
         until(&tables, |fib| {
             let mac = fib.resolve(LinkId(0), Ipv4Addr::new(10, 9, 0, 209)).map(|hop| hop.dst);
-            matches!(fib.next_hop(last), NextHop::Unresolved(..))
+            matches!(fib.next_hop(last.into()), NextHop::Unresolved(..))
                 && mac == Some([2, 0, 0, 0, 0x4e, 0x1f])
         });
     }

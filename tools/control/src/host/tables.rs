@@ -137,7 +137,7 @@ impl Tables {
 
     /// The neighbour that packets to `destination` are handed to.
     pub(super) fn way(&self, destination: Ipv4Addr) -> Option<(LinkId, Ipv4Addr)> {
-        match self.ways.next_hop(destination) {
+        match self.ways.next_hop(destination.into()) {
             NextHop::Unresolved(link, neighbour) => Some((link, neighbour)),
             _ => None,
         }

@@ -19,7 +19,7 @@ use uvs_control::api::Counters;
 use uvs_lab::{
     Arms, Director, DirectorOptions, Host, LabOptions, Load, Method, Network, Servers, Tally, ready,
 };
-use uvs_uvsadm::api::Service;
+use uvs_uvsadm::api::{Service, Stats};
 
 pub use conversation::{Conversation, Conversations};
 pub use wire::{Wire, checksum, ipv4, mac, udp};
@@ -127,10 +127,25 @@ impl Lab {
     }
 }
 
-/// The services for HTTP and for the UDP echo, with what they counted.
+/// The services for HTTP and for the UDP echo, with what they counted once traffic is over.
 pub fn services(engine: &Director) -> [Service; 2] {
-    let services = engine.client().services().unwrap();
-    services.try_into().expect("the lab's engine has two services")
+    let all = |stats: &Stats| stats.conns + stats.in_pkts + stats.out_pkts;
+    settled(engine, all).try_into().expect("the lab's engine has two services")
+}
+
+/// The services once these figures stand still: they move on a tick of two seconds.
+pub fn settled(engine: &Director, figure: impl Fn(&Stats) -> u64) -> Vec<Service> {
+    let mut before = engine.client().services().unwrap();
+    loop {
+        std::thread::sleep(Duration::from_millis(2500));
+        let now = engine.client().services().unwrap();
+        let same =
+            |(now, before): (&Service, &Service)| figure(&now.stats) == figure(&before.stats);
+        if now.iter().zip(&before).all(same) {
+            return now;
+        }
+        before = now;
+    }
 }
 
 /// What a command printed, for a test's complaint.
