@@ -7,12 +7,15 @@
 
 #![forbid(unsafe_code)]
 
+mod conns;
 mod forwarding;
+mod frames;
 mod mask;
 mod packet;
 pub mod rig;
-mod scheduling;
 mod states;
+mod statistics;
+mod steps;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -54,6 +57,17 @@ pub(crate) enum Stop {
     Malformed(String),
 }
 
+impl Stop {
+    /// Says in front what it is about.
+    pub(crate) fn about(self, what: &str) -> Self {
+        match self {
+            Self::Differs(why) => Self::Differs(format!("{what}: {why}")),
+            Self::NotSupported(why) => Self::NotSupported(format!("{what}: {why}")),
+            Self::Malformed(why) => Self::Malformed(format!("{what}: {why}")),
+        }
+    }
+}
+
 impl From<Stop> for Outcome {
     fn from(stop: Stop) -> Self {
         match stop {
@@ -86,7 +100,7 @@ fn dispatch(text: &str) -> Result<(), Stop> {
     } else if has("sequences") {
         states::replay(&serde_json::from_value(value)?)
     } else if has("steps") {
-        scheduling::replay(serde_json::from_value(value)?)
+        steps::replay(serde_json::from_value(value)?)
     } else if value.is_array() {
         Err(Stop::NotSupported("recordings of command lines and of netlink".into()))
     } else {

@@ -1,8 +1,8 @@
 //! Frames for the packets of a scheduling recording, and what a frame that left tells.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
-use etherparse::{Ethernet2Slice, PacketBuilder, SlicedPacket, TransportSlice};
+use etherparse::{Ethernet2Slice, NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 
 use crate::Stop;
 use crate::rig::{DIRECTOR_CLIENT_MAC, ROUTER_MAC};
@@ -13,9 +13,9 @@ pub struct Packet<'a> {
     /// `tcp`, `udp` or `sctp`.
     pub protocol: &'a str,
     /// The client.
-    pub source: SocketAddrV4,
+    pub source: SocketAddr,
     /// The virtual service.
-    pub destination: SocketAddrV4,
+    pub destination: SocketAddr,
     /// TCP: flags by letter; SCTP: the first chunk's name.
     pub flags: Option<&'a str>,
 }
@@ -23,15 +23,21 @@ pub struct Packet<'a> {
 impl Packet<'_> {
     /// The frame, as the client's router sends it.
     pub(crate) fn frame(&self) -> Result<Vec<u8>, Stop> {
+        self.frame_with(b"uvs")
+    }
+
+    /// The same with this payload, if it is a datagram.
+    pub(crate) fn frame_with(&self, payload: &[u8]) -> Result<Vec<u8>, Stop> {
         let (source, destination) = (self.source, self.destination);
-        let builder = PacketBuilder::ethernet2(ROUTER_MAC, DIRECTOR_CLIENT_MAC).ipv4(
-            source.ip().octets(),
-            destination.ip().octets(),
-            64,
-        );
+        let ethernet = PacketBuilder::ethernet2(ROUTER_MAC, DIRECTOR_CLIENT_MAC);
+        let builder = match (source.ip(), destination.ip()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => ethernet.ipv4(from.octets(), to.octets(), 64),
+            (IpAddr::V6(from), IpAddr::V6(to)) => ethernet.ipv6(from.octets(), to.octets(), 64),
+            _ => return Err(Stop::Malformed("a packet between two families".into())),
+        };
         let mut frame = Vec::new();
         let written = match self.protocol {
-            "udp" => builder.udp(source.port(), destination.port()).write(&mut frame, b"uvs"),
+            "udp" => builder.udp(source.port(), destination.port()).write(&mut frame, payload),
             "tcp" => self.tcp(builder).write(&mut frame, &[]),
             "sctp" => {
                 let protocol = etherparse::IpNumber::SCTP;
@@ -94,27 +100,34 @@ pub enum Sent {
     /// Forwarded whole to the server with this Ethernet address.
     Direct([u8; 6]),
     /// Translated, to this server.
-    Translated(SocketAddrV4),
+    Translated(SocketAddr),
     /// In a tunnel, to this server.
-    Tunnelled(Ipv4Addr),
+    Tunnelled(IpAddr),
     /// An ICMP message, by type and code.
     Icmp(u8, u8),
+    /// An ICMPv6 message.
+    Icmp6(u8, u8),
     /// Something else.
     Other,
 }
 
 /// Reads a frame that left; `virtual_end` is where the packet went that caused it.
-pub(crate) fn sent(frame: &[u8], virtual_end: SocketAddrV4) -> Sent {
+pub(crate) fn sent(frame: &[u8], virtual_end: SocketAddr) -> Sent {
     let Ok(sliced) = SlicedPacket::from_ethernet(frame) else { return Sent::Other };
-    let Some(etherparse::NetSlice::Ipv4(ip)) = &sliced.net else { return Sent::Other };
-    let destination = ip.header().destination_addr();
-    if ip.header().protocol() == etherparse::IpNumber::IPV4 {
+    let (destination, payload): (IpAddr, _) = match &sliced.net {
+        Some(NetSlice::Ipv4(ip)) => (ip.header().destination_addr().into(), ip.payload()),
+        Some(NetSlice::Ipv6(ip)) => (ip.header().destination_addr().into(), ip.payload()),
+        _ => return Sent::Other,
+    };
+    if [etherparse::IpNumber::IPV4, etherparse::IpNumber::IPV6].contains(&payload.ip_number) {
         return Sent::Tunnelled(destination);
     }
-    if let Some(TransportSlice::Icmpv4(icmp)) = &sliced.transport {
-        return Sent::Icmp(icmp.type_u8(), icmp.code_u8());
+    match &sliced.transport {
+        Some(TransportSlice::Icmpv4(icmp)) => return Sent::Icmp(icmp.type_u8(), icmp.code_u8()),
+        Some(TransportSlice::Icmpv6(icmp)) => return Sent::Icmp6(icmp.type_u8(), icmp.code_u8()),
+        _ => {}
     }
-    if destination == *virtual_end.ip() {
+    if destination == virtual_end.ip() {
         let mac =
             Ethernet2Slice::from_slice_without_fcs(frame).map(|ethernet| ethernet.destination());
         return mac.map_or(Sent::Other, Sent::Direct);
@@ -122,7 +135,11 @@ pub(crate) fn sent(frame: &[u8], virtual_end: SocketAddrV4) -> Sent {
     let port = match &sliced.transport {
         Some(TransportSlice::Tcp(tcp)) => tcp.destination_port(),
         Some(TransportSlice::Udp(udp)) => udp.destination_port(),
-        _ => return Sent::Other,
+        // SCTP has its ports where UDP has them.
+        _ => match payload.payload {
+            [_, _, high, low, ..] => u16::from_be_bytes([*high, *low]),
+            _ => return Sent::Other,
+        },
     };
-    Sent::Translated(SocketAddrV4::new(destination, port))
+    Sent::Translated(SocketAddr::new(destination, port))
 }

@@ -1,24 +1,29 @@
 //! The lab in which the kernel was recorded, in memory: a director with a client side and a
 //! server side, one worker, and a clock that stands still.
 
-use std::net::Ipv4Addr;
-
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
+use serde_json::Value;
 use uvs_control::director::Director;
+use uvs_control::service::DestView;
 use uvs_engine::ask::Asks;
+use uvs_engine::calls::Calls;
 use uvs_engine::clock::{Clock, Ticks};
 use uvs_engine::counters::Totals;
 use uvs_engine::fib::{Fib, Route, Target};
 use uvs_engine::host::Collected;
 use uvs_engine::link::{Link, LinkId};
+use uvs_engine::marks::{MarkRule, Marks, Network};
 use uvs_engine::port::memory::MemoryPort;
-use uvs_engine::table::{Conn, InKey, Table};
+use uvs_engine::table::{Conn as TableConn, InKey, Table};
 use uvs_engine::worker::{Shared, Worker};
-use uvs_uvsadm::api::Change;
-use uvs_uvsadm::{Command, parse};
+use uvs_uvsadm::api::{Change, Conn, Service, ServiceKey, Settings};
+use uvs_uvsadm::names::Numeric;
+use uvs_uvsadm::{Command, Form, listing, parse};
 
-use crate::Stop;
+use crate::{Stop, conns};
 
 /// The client side's link.
 pub const CLIENT_SIDE: LinkId = LinkId(0);
@@ -55,8 +60,21 @@ pub struct Rig {
     director: Director,
     worker: Worker<MemoryPort, Collected>,
     table: Arc<Table>,
+    calls: Arc<Calls>,
+    newest: Option<ServiceKey>,
     clock: Clock,
+    /// What time it is for the recording; the clock may be a little behind.
+    due: Ticks,
 }
+
+/// When the clock starts.
+const START: Ticks = Ticks(1000);
+
+/// How much of a sleep is held back.
+const HELD_BACK: Ticks = Ticks(15);
+
+/// The size of the recorded kernel's table, as listings show it.
+const RECORDED_SIZE: u64 = 4096;
 
 /// What left the director after one frame.
 #[derive(Debug, Default)]
@@ -75,28 +93,80 @@ impl Rig {
     /// When the machine has no memory for a small connection table.
     pub fn new(mtu_client: u16, mtu_server: u16) -> Self {
         let director = Director::new(1, fib(mtu_client, mtu_server));
-        let start = Ticks(1000);
-        let table = Table::new(CAPACITY, 1, start);
+        let table = Table::new(CAPACITY, 1, START);
         let (table, mut owners) = table.expect("memory for a small connection table");
         let owner = owners.pop().expect("one worker, one owner");
-        let clock = Clock::manual(start);
-        let shared = Shared {
-            published: director.published().clone(),
-            asks: Arc::new(Asks::new(64).expect("a file descriptor")),
-            clock: clock.clone(),
-            // The recordings were made with the kernel's limits off.
-            answers_per_second: None,
-        };
+        let clock = Clock::manual(START);
+        let asks = Arc::new(Asks::new(64).expect("a file descriptor"));
+        // The recordings were made with the kernel's limits off, and so are ours.
+        let shared = Shared::new(director.published().clone(), asks, clock.clone());
         let worker = Worker::new(MemoryPort::new(64), Collected::default(), owner, &shared);
-        Self { director, worker, table, clock }
+        Self { director, worker, table, calls: shared.calls, newest: None, clock, due: START }
     }
 
-    /// Runs one line of ipvsadm's, as recorded.
+    /// Runs one line of ipvsadm's that the recorded kernel accepted.
     pub(crate) fn ipvsadm(&mut self, line: &str) -> Result<(), Stop> {
-        let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        match parse(&arguments).map_err(|error| Stop::NotSupported(error.reason().to_owned()))? {
-            Command::Change(change) => self.change(change),
+        match parsed(line)? {
+            Command::Change(change) => {
+                self.note(&change);
+                self.change(change)
+            }
             _ => Err(Stop::NotSupported(format!("`ipvsadm {line}`"))),
+        }
+    }
+
+    fn note(&mut self, change: &Change) {
+        if let Change::AddService { service } = change {
+            self.newest = Some(service.key);
+        }
+    }
+
+    /// The servers of the service that was added last, which is the one whose counts are recorded.
+    pub(crate) fn newest_dests(&self) -> Vec<DestView> {
+        let services = self.director.services().into_iter();
+        let newest = services.filter(|service| Some(service.config.key) == self.newest);
+        newest.flat_map(|service| service.dests).collect()
+    }
+
+    /// Runs one line of ipvsadm's, and compares its exit code and what it says when it fails.
+    pub(crate) fn ipvsadm_says(&mut self, line: &str, rc: u8, stderr: &str) -> Result<(), Stop> {
+        let got = match parsed(line)? {
+            Command::List(_) => self.list(line).map(|_| (0, String::new()))?,
+            Command::Change(change) => {
+                self.note(&change);
+                match self.director.apply(&[change]) {
+                    Ok(()) => (0, String::new()),
+                    Err((_, error)) => (255, format!("{error}\n")),
+                }
+            }
+            _ => return Err(Stop::NotSupported(format!("`ipvsadm {line}`"))),
+        };
+        match got == (rc, stderr.to_owned()) {
+            true => Ok(()),
+            false => Err(Stop::Differs(format!(
+                "`ipvsadm {line}`: expected {rc} {stderr:?}, came {got:?}"
+            ))),
+        }
+    }
+
+    /// What a listing prints.
+    pub(crate) fn list(&self, line: &str) -> Result<String, Stop> {
+        let Command::List(list) = parsed(line)? else {
+            return Err(Stop::Malformed(format!("`ipvsadm {line}` is no listing")));
+        };
+        let settings = Settings { table_size: RECORDED_SIZE, ..Settings::default() };
+        match list.form {
+            Form::Connections | Form::ConnectionsWithPe => {
+                let line = |conn| listing::connection(&list, &conn, &Numeric);
+                let lines = conns::of(self).into_iter().map(line);
+                Ok(listing::connections_header(&list) + &lines.collect::<String>())
+            }
+            _ => {
+                let services: Vec<Service> =
+                    self.director.services().iter().map(Service::from).collect();
+                let text = listing::services(&list, &settings, &services, &Numeric);
+                text.ok_or_else(|| Stop::NotSupported(format!("`ipvsadm {line}`")))
+            }
         }
     }
 
@@ -104,6 +174,30 @@ impl Rig {
     pub(crate) fn change(&mut self, change: Change) -> Result<(), Stop> {
         let refused = |(_, error)| Stop::NotSupported(format!("{change:?}: {error}"));
         self.director.apply(std::slice::from_ref(&change)).map_err(refused)
+    }
+
+    /// Sets what the recorded kernel had as a sysctl.
+    pub(crate) fn sysctl(&mut self, name: &str, value: &Value) -> Result<(), Stop> {
+        let malformed = || Stop::Malformed(format!("sysctl {name}={value}"));
+        let value =
+            value.as_i64().or_else(|| value.as_str()?.parse().ok()).ok_or_else(malformed)?;
+        self.change(Change::SetSetting { name: name.to_owned(), value })
+    }
+
+    /// Gives the packets this mark that the recorded kernel's firewall gave it: those to 10.9.0.0/16
+    /// and fd09::/64.
+    pub(crate) fn mark(&mut self, mark: u32) {
+        let rule = |address: IpAddr, prefix| MarkRule {
+            source: None,
+            destination: Some(Network { address: address.into(), prefix }),
+            protocol: None,
+            ports: None,
+            link: None,
+            mark,
+        };
+        let v6 = Ipv6Addr::new(0xfd09, 0, 0, 0, 0, 0, 0, 0);
+        let rules = vec![rule([10, 9, 0, 0].into(), 16), rule(v6.into(), 64)];
+        self.director.set_marks(Marks::new(rules));
     }
 
     /// Lets a frame arrive and collects what leaves.
@@ -118,10 +212,55 @@ impl Rig {
         left
     }
 
-    /// Lets time pass.
+    /// Lets the recorded time pass. The kernel's timers are late by up to an eighth, and its sleep
+    /// is somewhat longer than it says: of what is to pass, a little is kept back, for the next
+    /// [`look`](Self::look) to try.
+    pub(crate) fn sleep(&mut self, ms: u32) {
+        self.due = self.due.after(Ticks::from_duration(Duration::from_millis(ms.into())));
+        let held_back = self.due.since(self.clock.now()).0.saturating_sub(HELD_BACK.0);
+        self.advance(Ticks(held_back));
+    }
+
+    /// Looks at something, and once more with the time that was held back, should it differ.
+    pub(crate) fn look(&mut self, what: impl Fn(&Self) -> Result<(), Stop>) -> Result<(), Stop> {
+        if what(self).is_ok() {
+            return Ok(());
+        }
+        self.advance(self.due.since(self.clock.now()));
+        what(self)
+    }
+
+    /// Lets time pass until so many milliseconds after the start.
+    pub(crate) fn pass_until(&mut self, ms: u32) {
+        let until = START.after(Ticks::from_duration(Duration::from_millis(ms.into())));
+        self.due = until;
+        self.advance(until.since(self.clock.now()));
+    }
+
+    /// Lets time pass: connections end at their tick, the defences look every second, and
+    /// statistics move on every two.
     pub fn advance(&mut self, span: Ticks) {
-        self.clock.advance(span);
-        self.worker.expire_all();
+        let until = self.clock.now().after(span);
+        while !until.is_past(self.clock.now()) {
+            let now = self.clock.now();
+            let second = Ticks::from_secs(1).0;
+            let step = (second - now.since(START).0 % second).min(until.since(now).0);
+            self.clock.advance(Ticks(step));
+            self.worker.catch_up();
+            if self.clock.now().since(START).0.is_multiple_of(2 * second) {
+                self.director.tick(self.clock.now());
+            }
+        }
+    }
+
+    /// That every frame is accounted for.
+    pub(crate) fn balance(&self) -> Result<(), Stop> {
+        match self.balanced() {
+            true => Ok(()),
+            false => {
+                Err(Stop::Differs("frames are missing: rx is not tx + to_host + drops".into()))
+            }
+        }
     }
 
     /// Whether every frame is accounted for.
@@ -131,22 +270,37 @@ impl Rig {
     }
 
     /// A connection with the seconds that it has left.
-    pub fn conn(&self, key: &InKey) -> Option<(Conn, u32)> {
+    pub fn conn(&self, key: &InKey) -> Option<(TableConn, u32)> {
         let conn = self.table.lookup_in(self.table.hash_of(key), key)?;
         Some((conn, conn.expires().since(self.clock.now()).0 / 100))
     }
 
-    /// Every connection with the seconds that it has left.
-    pub fn conns(&self) -> Vec<(Conn, u32)> {
-        let now = self.clock.now();
-        let left = |conn: Conn| (conn, conn.expires().since(now).0 / 100);
-        self.table.iter().map(left).collect()
+    /// Every connection as it is listed.
+    pub fn conns(&self) -> Vec<Conn> {
+        conns::of(self)
+    }
+
+    pub(crate) fn table(&self) -> &Table {
+        &self.table
+    }
+
+    pub(crate) fn calls(&self) -> &Calls {
+        &self.calls
+    }
+
+    pub(crate) fn now(&self) -> Ticks {
+        self.clock.now()
     }
 
     /// The director's configuration.
     pub fn director(&self) -> &Director {
         &self.director
     }
+}
+
+fn parsed(line: &str) -> Result<Command, Stop> {
+    let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+    parse(&arguments).map_err(|error| Stop::NotSupported(error.reason().to_owned()))
 }
 
 fn fib(mtu_client: u16, mtu_server: u16) -> Fib {
@@ -168,6 +322,8 @@ fn fib(mtu_client: u16, mtu_server: u16) -> Fib {
         route([172, 16, 0, 0], 12, Target::Gateway(CLIENT_SIDE, ROUTER)),
         route([10, 0, 1, 0], 24, Target::Link(SERVER_SIDE)),
         route(VIP.octets(), 32, Target::Local),
+        // What the recorded firewall marks was the director's own.
+        route([10, 9, 0, 0], 16, Target::Local),
         route(CLIENT_SIDE_ADDRESS.octets(), 32, Target::Local),
         route(SERVER_SIDE_ADDRESS.octets(), 32, Target::Local),
     ];

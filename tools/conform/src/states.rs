@@ -6,10 +6,11 @@
 //! longest are played, each as a client of its own, and compared after each packet.
 
 use std::collections::HashSet;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use uvs_engine::clock::Ticks;
 use uvs_engine::link::LinkId;
 use uvs_engine::proto::state_name;
 use uvs_engine::table::InKey;
@@ -17,7 +18,6 @@ use uvs_engine::table::InKey;
 use crate::Stop;
 use crate::packet::Packet;
 use crate::rig::{CLIENT_SIDE, DIRECTOR_SERVER_MAC, Left, Rig, SERVER_SIDE, server_mac};
-use crate::scheduling::needs_no_sysctl;
 
 /// Seconds that may have passed in the recorded kernel between a packet and the look at its
 /// connection.
@@ -44,7 +44,6 @@ type Seen = (Option<String>, Option<u32>, String);
 
 /// Replays all sequences; stops at the first that differs.
 pub(crate) fn replay(recording: &Recording) -> Result<(), Stop> {
-    needs_no_sysctl(&recording.sysctl)?;
     let mut replay = Replay::new(recording)?;
     let sequences = &recording.sequences;
     let beginnings: HashSet<&str> = sequences.keys().filter_map(|s| beginning(s)).collect();
@@ -55,10 +54,7 @@ pub(crate) fn replay(recording: &Recording) -> Result<(), Stop> {
         replay.sequence(sequence, SocketAddrV4::new(Ipv4Addr::new(172, 16, 0, 1), port))?;
     }
     replay.counts()?;
-    match replay.rig.balanced() {
-        true => Ok(()),
-        false => Err(Stop::Differs("frames are missing: rx is not tx + to_host + drops".into())),
-    }
+    replay.rig.balance()
 }
 
 /// The sequence without its last packet.
@@ -88,9 +84,14 @@ impl<'a> Replay<'a> {
             "tun" => "-i",
             other => return Err(Stop::NotSupported(format!("the method {other}"))),
         };
+        for (name, value) in &recording.sysctl {
+            rig.sysctl(name, value)?;
+        }
         for line in &recording.pre {
             rig.ipvsadm(line)?;
         }
+        // The defences look once a second.
+        rig.advance(Ticks::from_secs(1));
         let (service, server) = recording.ends()?;
         rig.ipvsadm(&format!("-A {option} {service} -s rr"))?;
         rig.ipvsadm(&format!("-a {option} {service} -r {server} {method}"))?;
@@ -123,8 +124,12 @@ impl<'a> Replay<'a> {
             "s" => (SERVER_SIDE, self.server, client),
             _ => return Err(malformed()),
         };
-        let packet =
-            Packet { protocol: &self.recording.proto, source, destination, flags: Some(flags) };
+        let packet = Packet {
+            protocol: &self.recording.proto,
+            source: SocketAddr::V4(source),
+            destination: SocketAddr::V4(destination),
+            flags: Some(flags),
+        };
         let mut frame = packet.frame()?;
         if link == SERVER_SIDE {
             frame[..6].copy_from_slice(&DIRECTOR_SERVER_MAC);
@@ -134,11 +139,12 @@ impl<'a> Replay<'a> {
         let left = self.rig.frame(link, &frame);
         let conn = self.rig.conn(&InKey {
             proto: protocol,
-            caddr: *client.ip(),
+            caddr: (*client.ip()).into(),
             cport: client.port(),
-            vaddr: *self.service.ip(),
+            vaddr: (*self.service.ip()).into(),
             vport: self.service.port(),
             template: false,
+            name: 0,
         });
         let state = conn.map(|(conn, _)| state_name(protocol, conn.state).to_owned());
         Ok((state, conn.map(|(_, seconds)| seconds), went(&left)))

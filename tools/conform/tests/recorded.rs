@@ -8,8 +8,11 @@ fn cases(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("cases").join(folder)
 }
 
+/// All pass, and these are at least so many. What needs IPVS over IPv6, which the engine does not
+/// forward yet, says so and is not counted.
 fn all_pass(folder: &str, at_least: usize) {
-    let cases = run(&[cases(folder)], |_| {}).unwrap();
+    let mut cases = run(&[cases(folder)], |_| {}).unwrap();
+    cases.retain(|case| case.outcome != Outcome::NotSupported("IPv6".into()));
     let failed: Vec<String> = cases
         .iter()
         .filter(|case| case.outcome != Outcome::Passed)
@@ -21,7 +24,7 @@ fn all_pass(folder: &str, at_least: usize) {
 
 #[test]
 fn picks_are_the_kernels() {
-    all_pass("sched", 131);
+    all_pass("sched", 149);
 }
 
 #[test]
@@ -31,7 +34,7 @@ fn frames_are_the_kernels() {
 
 #[test]
 fn states_are_the_kernels() {
-    all_pass("state", 6);
+    all_pass("state", 45);
 }
 
 #[test]
@@ -73,6 +76,8 @@ fn what_is_missing_fails_and_says_so() {
     assert_eq!(replay(v6).to_string(), "not supported yet: IPv6");
     assert!(matches!(replay("{}"), Outcome::Malformed(_)));
     assert!(matches!(replay("nonsense"), Outcome::Malformed(_)));
-    let step = r#"{"family": 4, "steps": [{"op": "sleep"}]}"#;
-    assert_eq!(replay(step).to_string(), "not supported yet: step 0: `sleep`");
+    let step = r#"{"family": 4, "steps": [{"op": "dance"}]}"#;
+    assert!(
+        replay(step).to_string().starts_with("not a recording: step 0: unknown variant `dance`")
+    );
 }

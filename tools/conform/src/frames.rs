@@ -1,0 +1,106 @@
+//! Frames as recorded, against those that leave the engine, byte for byte.
+
+use serde::Deserialize;
+use uvs_engine::link::LinkId;
+
+use crate::Stop;
+use crate::mask::masked;
+use crate::rig::{
+    CLIENT_SIDE, DIRECTOR_CLIENT_MAC, DIRECTOR_SERVER_MAC, Left, ROUTER_MAC, Rig, SERVER_SIDE,
+    server_mac,
+};
+
+/// A frame that left.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Output {
+    dev: String,
+    hex: String,
+}
+
+/// Lets a recorded packet, which has no link header, arrive, and compares what leaves.
+pub(crate) fn raw(rig: &mut Rig, dev: &str, hex: &str, out: &[Output]) -> Result<(), Stop> {
+    let (link, packet) = (link(dev)?, bytes(hex)?);
+    let (to, from) = match link {
+        CLIENT_SIDE => (DIRECTOR_CLIENT_MAC, ROUTER_MAC),
+        // Server n of the lab has n at its address's end.
+        _ => (DIRECTOR_SERVER_MAC, server_mac(packet.get(15).copied().unwrap_or_default())),
+    };
+    let ethertype: [u8; 2] = match packet.first().map_or(4, |first| first >> 4) {
+        6 => [0x86, 0xdd],
+        _ => [0x08, 0x00],
+    };
+    let frame = [&to[..], &from, &ethertype, &packet].concat();
+    let left = rig.frame(link, &frame);
+    compare(&left, out)
+}
+
+/// Compares the frames that left with the recorded ones.
+pub(crate) fn compare(left: &Left, out: &[Output]) -> Result<(), Stop> {
+    let mut expected = Vec::new();
+    for output in out {
+        let frame = bytes(&output.hex)?;
+        // The host's own stack answers what it is handed.
+        if left.to_host == 0 || !own_stack(&frame) {
+            expected.push((link(&output.dev)?, frame));
+        }
+    }
+    if expected.len() != left.sent.len() {
+        return Err(Stop::Differs(format!(
+            "expected {} frames, came {} ({} handed to the host)",
+            expected.len(),
+            left.sent.len(),
+            left.to_host
+        )));
+    }
+    for ((expected_link, expected), (link, frame)) in expected.iter().zip(&left.sent) {
+        if expected_link != link || masked(expected) != masked(frame) {
+            return Err(Stop::Differs(format!(
+                "expected on {}: {}\n    came on {}: {}",
+                name(*expected_link),
+                digits(expected),
+                name(*link),
+                digits(frame)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a director's own stack sends such a frame: a reset, an echo reply, ARP.
+fn own_stack(frame: &[u8]) -> bool {
+    use etherparse::{Icmpv4Type, NetSlice, SlicedPacket, TransportSlice};
+    let Ok(packet) = SlicedPacket::from_ethernet(frame) else { return false };
+    match (&packet.net, &packet.transport) {
+        (Some(NetSlice::Arp(_)), _) => true,
+        (_, Some(TransportSlice::Tcp(tcp))) => tcp.rst(),
+        (_, Some(TransportSlice::Icmpv4(icmp))) => {
+            matches!(icmp.icmp_type(), Icmpv4Type::EchoReply(_))
+        }
+        _ => false,
+    }
+}
+
+/// A side of the lab by its letter.
+pub(crate) fn link(dev: &str) -> Result<LinkId, Stop> {
+    match dev {
+        "c" => Ok(CLIENT_SIDE),
+        "r" => Ok(SERVER_SIDE),
+        other => Err(Stop::Malformed(format!("there is no device {other}"))),
+    }
+}
+
+fn name(link: LinkId) -> &'static str {
+    if link == CLIENT_SIDE { "c" } else { "r" }
+}
+
+/// The bytes of hexadecimal digits.
+pub(crate) fn bytes(hex: &str) -> Result<Vec<u8>, Stop> {
+    let digits = hex.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    let bytes: Option<Vec<u8>> = digits.map(byte).collect();
+    bytes.ok_or_else(|| Stop::Malformed(format!("`{hex}` is not hexadecimal")))
+}
+
+fn digits(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
