@@ -4,7 +4,7 @@ CARGO ?= cargo
 UVS = target/release/uvs
 
 
-.PHONY: help setup build demo test check loom bench bench-veth install clean
+.PHONY: help setup build demo test check loom bench bench-veth bench-table miri install clean
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -22,9 +22,15 @@ test: setup ## everything: unit, property, recorded, model (loom) and lab tests
 	$(CARGO) test --workspace --locked
 	$(MAKE) loom
 
-loom: ## the lock-free table under every interleaving of a small size
+loom: ## the lock-free table and schedulers under every interleaving of a small size
 	RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=2 CARGO_TARGET_DIR=target/loom \
 		$(CARGO) test --locked --release -p uvs-engine --lib table::loom
+	RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=3 CARGO_TARGET_DIR=target/loom \
+		$(CARGO) test --locked --release -p uvs-sched --lib loom
+
+miri: ## the table's tests under Miri: undefined behaviour, data races, weak memory (nightly)
+	MIRIFLAGS=-Zmiri-disable-isolation CARGO_TARGET_DIR=target/miri \
+		$(CARGO) +nightly miri test --locked -p uvs-engine --lib table::
 
 check: setup ## format, lints, licences
 	$(CARGO) fmt --all --check
@@ -36,6 +42,9 @@ bench: setup ## criterion: ns a frame, parts, schedulers
 
 bench-veth: setup ## one-arm DR on veth against a bare loop, as root
 	$(CARGO) run --release --locked -p uvs-bench --bin bench-veth
+
+bench-table: ## the connection table against its bars, at 10 M connections
+	$(CARGO) run --release --locked -p uvs-bench --bin bench-table
 
 install: build ## /usr/local/bin/uvs and uvsadm, completions, man page
 	install -m 755 $(UVS) $(DESTDIR)/usr/local/bin/uvs

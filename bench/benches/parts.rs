@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use etherparse::{SlicedPacket, TransportSlice};
+use uvs_bench::conns::{Family, conn, key};
 use uvs_bench::frames::{Bytes, Flow, Kind, request};
 use uvs_bench::rig::shuffled;
 use uvs_bench::services;
+use uvs_bench::table::found;
 use uvs_engine::clock::Ticks;
 use uvs_engine::port::BATCH;
-use uvs_engine::table::{InKey, NewConn, Table, flag};
+use uvs_engine::table::{InKey, Table};
 use uvs_forward::Offsets;
 use uvs_forward::checksum::Sum;
 use uvs_forward::wire::{Ipv4, Udp, protocol};
@@ -87,70 +89,37 @@ fn checksum(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn key(number: u32) -> InKey {
-    InKey {
-        proto: protocol::UDP,
-        caddr: Ipv4Addr::from_bits(0xac10_0000 + number / 1024),
-        cport: (1024 + number % 1024) as u16,
-        vaddr: services::vip(0),
-        vport: services::PORT,
-        template: false,
-    }
-}
-
 /// Lookups of a batch as the stages do them: hash and fetch the bucket, fetch the entry, read it.
 fn table(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("table lookup, batches of 64");
-    group.throughput(Throughput::Elements(BATCH as u64));
-    for count in [1_000, 1_000_000] {
-        let table = filled(count);
-        let order = shuffled(count);
-        let mut at = 0;
-        group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
-            bencher.iter_batched_ref(
-                || -> [InKey; BATCH] {
-                    at = (at + BATCH) % (order.len() - BATCH);
-                    std::array::from_fn(|n| key(order[at + n]))
-                },
-                |keys| {
-                    let hashes = keys.map(|key| {
-                        let hash = table.hash_of(&key);
-                        table.prefetch_bucket(hash);
-                        hash
-                    });
-                    for (key, hash) in keys.iter().zip(hashes) {
-                        table.prefetch_in(hash, key);
-                    }
-                    for (key, hash) in keys.iter().zip(hashes) {
-                        assert!(black_box(table.lookup_in(hash, key)).is_some());
-                    }
-                },
-                BatchSize::SmallInput,
-            );
-        });
+    for family in [Family::V4, Family::V6] {
+        let name = format!("table lookup, {}, batches of 64", family.as_str());
+        let mut group = criterion.benchmark_group(name);
+        group.throughput(Throughput::Elements(BATCH as u64));
+        for count in [1_000, 1_000_000] {
+            let table = filled(family, count);
+            let order = shuffled(count);
+            let mut at = 0;
+            group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+                bencher.iter_batched_ref(
+                    || -> [InKey; BATCH] {
+                        at = (at + BATCH) % (order.len() - BATCH);
+                        std::array::from_fn(|n| key(family, order[at + n]))
+                    },
+                    |keys| assert_eq!(found(&table, keys), BATCH),
+                    BatchSize::SmallInput,
+                );
+            });
+        }
+        group.finish();
     }
-    group.finish();
 }
 
-fn filled(count: u32) -> Arc<Table> {
+fn filled(family: Family, count: u32) -> Arc<Table> {
     let now = Ticks(1000);
     let (table, mut owners) = Table::new(count.into(), 1, now).expect("memory for the table");
     for number in 0..count {
-        let key = key(number);
-        let new = NewConn {
-            proto: key.proto,
-            caddr: key.caddr,
-            cport: key.cport,
-            vaddr: key.vaddr,
-            vport: key.vport,
-            daddr: services::server(0),
-            dport: services::PORT,
-            dest: 0,
-            service: 0,
-            flags: flag::DROUTE,
-            state: 0,
-            timeout: Ticks::from_secs(300),
-        };
+        let key = key(family, number);
+        let new = conn(family, &key, Ticks::from_secs(300));
         owners[0].insert(table.hash_of(&key), &new, now).expect("room in the table");
     }
     table
@@ -163,6 +132,7 @@ fn schedulers(criterion: &mut Criterion) {
         source_port: 1024,
         destination: services::vip(0).into(),
         destination_port: services::PORT,
+        now: 0,
     };
     for &name in Name::ALL {
         let mut group = criterion.benchmark_group(format!("pick, {name}"));

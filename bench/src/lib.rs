@@ -3,6 +3,10 @@
 
 pub mod services;
 
+pub mod conns;
+
+pub mod table;
+
 pub mod frames;
 
 pub mod rig;

@@ -12,7 +12,8 @@ use uvs_engine::counters::Totals;
 use uvs_engine::host::NoHost;
 use uvs_engine::link::LinkId;
 use uvs_engine::port::{AnyPort, BATCH, Frame, Port, PortStats};
-use uvs_engine::snapshot::{Published, Snapshot};
+use uvs_engine::publish::Published;
+use uvs_engine::snapshot::Snapshot;
 use uvs_engine::table::Table;
 use uvs_engine::worker::{Shared, Worker};
 
@@ -71,12 +72,7 @@ pub fn uvs(port: &mut AnyPort, snapshot: Snapshot, stop: &AtomicBool) -> io::Res
     let clock = Clock::system();
     let table = Table::new(1 << 16, 1, clock.now());
     let (_, mut owners) = table.expect("memory for a small connection table");
-    let shared = Shared {
-        published: Published::new(snapshot),
-        asks: Arc::new(Asks::new(64)?),
-        clock,
-        answers_per_second: None,
-    };
+    let shared = Shared::new(Published::new(snapshot), Arc::new(Asks::new(64)?), clock);
     let owner = owners.pop().expect("one worker, one owner");
     let (wake, _waker) = UnixStream::pair()?;
     let mut worker = Worker::new(Borrowed(port), NoHost, owner, &shared);

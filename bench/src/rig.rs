@@ -14,7 +14,7 @@ use uvs_engine::fib::Fib;
 use uvs_engine::host::NoHost;
 use uvs_engine::port::BATCH;
 use uvs_engine::port::memory::MemoryPort;
-use uvs_engine::snapshot::Published;
+use uvs_engine::publish::Published;
 use uvs_engine::table::Table;
 use uvs_engine::worker::{Shared, Worker};
 use uvs_forward::Method;
@@ -122,12 +122,9 @@ impl Rig {
     fn new(case: Case, flows: u32, clock: Clock, fib: Fib) -> Self {
         let (table, mut owners) =
             Table::new(flows.into(), 1, clock.now()).expect("memory for the flows");
-        let shared = Shared {
-            published: Published::new(snapshot(case.method, fib)),
-            asks: Arc::new(Asks::new(64).expect("a file descriptor")),
-            clock: clock.clone(),
-            answers_per_second: None,
-        };
+        let published = Published::new(snapshot(case.method, fib));
+        let asks = Arc::new(Asks::new(64).expect("a file descriptor"));
+        let shared = Shared::new(published, asks, clock.clone());
         let owner = owners.pop().expect("one worker, one owner");
         // Two batches, and the frames that wait for a neighbour.
         let engine = Worker::new(MemoryPort::new(512), NoHost, owner, &shared);
@@ -167,7 +164,7 @@ impl Rig {
         let count = self.table.len();
         self.clock.advance(Ticks::from_secs(24 * 3600));
         let start = Instant::now();
-        self.engine.expire_all();
+        self.engine.catch_up();
         let took = start.elapsed();
         assert!(self.table.is_empty());
         self.next = 0;

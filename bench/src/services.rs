@@ -6,11 +6,11 @@ use std::sync::Arc;
 use uvs_engine::counters::Traffic;
 use uvs_engine::fib::{Fib, Route, Target};
 use uvs_engine::link::{Link, LinkId};
-use uvs_engine::proto::Timeouts;
-use uvs_engine::snapshot::{Dest, Endpoint, Service, Snapshot};
+use uvs_engine::service::{Dest, Endpoint, Service, ServiceKey};
+use uvs_engine::snapshot::{Rules, Snapshot};
 use uvs_forward::Method;
 use uvs_forward::wire::protocol;
-use uvs_sched::{Flags, Load, Name, Scheduler, Server, ServerId};
+use uvs_sched::{Flags, Name, Scheduler, Server, ServerId};
 
 /// The one link.
 pub const LINK: LinkId = LinkId(0);
@@ -73,11 +73,11 @@ pub fn snapshot(method: Method, fib: Fib) -> Snapshot {
     let mut dests = Vec::new();
     for protocol in [protocol::TCP, protocol::UDP] {
         for at in 0..SERVICES {
-            let endpoint = Endpoint { protocol, address: vip(at), port: PORT };
+            let endpoint = Endpoint { protocol, address: vip(at).into(), port: PORT };
             services.push(service(endpoint, method, &mut dests));
         }
     }
-    Snapshot::new(services, dests, Arc::new(fib), Timeouts::default())
+    Snapshot::new(services, dests, Arc::new(fib), Rules::default())
 }
 
 fn service(endpoint: Endpoint, method: Method, dests: &mut Vec<Option<Arc<Dest>>>) -> Arc<Service> {
@@ -85,20 +85,10 @@ fn service(endpoint: Endpoint, method: Method, dests: &mut Vec<Option<Arc<Dest>>
     let first = dests.len() as u32;
     let servers: Vec<Arc<Dest>> = (0..SERVERS)
         .map(|at| {
-            Arc::new(Dest {
-                id: ServerId(first + u32::from(at)),
-                protocol: endpoint.protocol,
-                address: server(at),
-                port: PORT,
-                method,
-                masqueraded: method == Method::Masq,
-                upper_threshold: 0,
-                lower_threshold: 0,
-                available: true,
-                load: Arc::new(Load::default()),
-                traffic: Arc::new(Traffic::new(1)),
-                service_traffic: traffic.clone(),
-            })
+            let id = ServerId(first + u32::from(at));
+            let masqueraded = method == Method::Masq;
+            let at = Endpoint { address: server(at).into(), port: PORT, ..endpoint };
+            Arc::new(Dest { method, masqueraded, ..Dest::new(id, at, traffic.clone()) })
         })
         .collect();
     dests.extend(servers.iter().cloned().map(Some));
@@ -111,5 +101,5 @@ fn service(endpoint: Endpoint, method: Method, dests: &mut Vec<Option<Arc<Dest>>
         load: d.load.clone(),
     });
     let scheduler = Scheduler::build(Name::Rr, list.collect(), Flags::default());
-    Arc::new(Service { endpoint, scheduler, servers, traffic })
+    Arc::new(Service::new(ServiceKey::Endpoint(endpoint), scheduler, servers))
 }

@@ -21,6 +21,7 @@ use uvs_bench::veth;
 use uvs_engine::counters::{DropReason, Totals};
 use uvs_engine::fib::Fib;
 use uvs_engine::port::{self, AnyPort, Opened, Port, PortMode, Steered};
+use uvs_engine::service::ServiceKey;
 use uvs_forward::Method;
 
 const FLOWS: u32 = 1000;
@@ -106,7 +107,10 @@ fn measure(options: &Options) -> Result<Outcome, Failure> {
     let fib = fib(veth::DIRECTOR, veth::number(veth::DIRECTOR)?);
     let Opened { mut ports, mut steering, .. } = port::open(fib.links(), 1, PortMode::AfXdp)?;
     let services = snapshot(Method::Route, fib.clone());
-    let endpoints = services.services().iter().map(|service| service.endpoint);
+    let endpoints = services.services().iter().filter_map(|service| match service.key {
+        ServiceKey::Endpoint(endpoint) => Some(endpoint),
+        ServiceKey::Mark { .. } => None,
+    });
     steering.update(&Steered { services: endpoints.collect(), ..Steered::default() })?;
 
     let stop = AtomicBool::new(false);
