@@ -38,7 +38,7 @@ mod wide;
 mod words;
 
 use super::conn::{NewConn, State, Transition, flag};
-use super::sync::{AtomicU64, Ordering, fence};
+use super::sync::{AtomicU64, Ordering, fence, supersede};
 use crate::address::Address;
 use crate::clock::Ticks;
 
@@ -151,11 +151,12 @@ impl Entry {
         put(ADDRS, pack(new.vaddr.low32(), new.daddr.low32()));
         put(DEST, pack(new.dest, u32::from(new.dport) << 16 | u32::from(owner) << 8));
         put(COUNT, pack(0, new.mark));
-        put(TIME, Time::new(generation, now, new.timeout).0);
-        put(
-            FAMILY,
-            if template { family::parent(generation, 0) } else { family::child(new.control) },
-        );
+        supersede(&self.words[TIME], Time::new(generation, now, new.timeout).0);
+        let family = match template {
+            true => family::parent(generation, 0),
+            false => family::child(new.control),
+        };
+        supersede(&self.words[FAMILY], family);
         if Wide::takes(new) {
             flags |= flag::WIDE;
             second.fill(new);

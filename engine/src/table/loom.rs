@@ -7,6 +7,7 @@
 
 use ::loom::thread;
 
+use super::entry::{Entry, Wide};
 use super::free::FreeList;
 use super::*;
 
@@ -180,18 +181,6 @@ fn a_reader_never_mixes_two_connections_of_an_entry() {
     looks.iter().for_each(|look| reuse_beside(*look, conn(1), conn(2)));
 }
 
-#[test]
-fn a_reader_never_mixes_the_lines_of_two_connections() {
-    let looks: [Look; 3] = [
-        |table, old, _| table.get(old).iter().for_each(|seen| check(seen, &wide(1))),
-        |table, _, new| find(table, new).iter().for_each(|seen| check(seen, new)),
-        |table, old, _| table.extra(old).iter().for_each(|extra| assert_eq!(*extra, [1, 1])),
-    ];
-    for new in [wide(2), conn(2)] {
-        looks.iter().for_each(|look| reuse_beside(*look, wide(1), new));
-    }
-}
-
 fn reuse_beside(look: Look, old: NewConn, new: NewConn) {
     ::loom::model(move || {
         let (table, mut owners) = Table::new(1, 1, NOW).unwrap();
@@ -202,6 +191,31 @@ fn reuse_beside(look: Look, old: NewConn, new: NewConn) {
         assert_eq!(insert_new(&mut owner, &new).index, id.index);
         reader.join().unwrap();
     });
+}
+
+/// Two lines have too many words for a whole table about them: the model is the entry alone.
+#[test]
+fn a_reader_never_mixes_the_lines_of_two_connections() {
+    for new in [wide(2), conn(2)] {
+        ::loom::model(move || {
+            let lines = Arc::new((Entry::default(), Wide::default()));
+            lines.0.fill(&lines.1, &wide(1), 0, NOW);
+            let reader = thread::spawn({
+                let lines = Arc::clone(&lines);
+                move || {
+                    let Some(words) = lines.0.read(&lines.1) else { return };
+                    let seen = words.conn(0);
+                    check(&seen, &if seen.cport == 1 { wide(1) } else { new });
+                }
+            });
+            let (entry, second) = &*lines;
+            assert!(entry.leave(entry.read(second).unwrap()).is_some());
+            entry.left();
+            entry.release();
+            entry.fill(second, &new, 0, NOW);
+            reader.join().unwrap();
+        });
+    }
 }
 
 #[test]

@@ -28,3 +28,17 @@ pub(super) fn fence_after_exchange() {
     #[cfg(not(all(target_arch = "x86_64", not(any(loom, miri)))))]
     fence(Ordering::SeqCst);
 }
+
+/// Writes a word of a connection that is being filled, while one who comes late may still try to
+/// exchange the word of the connection before it.
+///
+/// Relaxed: the caller publishes it. For loom it is an exchange: loom takes a plain write and the
+/// exchanges of another thread for unordered, even when one of these has read the other's value,
+/// so that an exchange which lost could still be seen.
+#[inline(always)]
+pub(super) fn supersede(word: &AtomicU64, value: u64) {
+    #[cfg(not(loom))]
+    word.store(value, Ordering::Relaxed);
+    #[cfg(loom)]
+    word.swap(value, Ordering::Relaxed);
+}
