@@ -279,6 +279,7 @@ mod tests {
         }
     }
 
+    #[cfg(not(loom))]
     pub(crate) fn picks(rule: &impl Schedule, count: usize) -> Vec<usize> {
         (0..count).map(|_| rule.pick(&flow()).expect("a server")).collect()
     }
