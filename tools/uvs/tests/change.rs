@@ -6,19 +6,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 
-use lab::{Conversation, Conversations, Lab, PORTS, eventually};
+use lab::{Conversations, Lab, PORTS, eventually};
 use uvs_control::api::Counters;
-use uvs_lab::{Arms, Director, HTTP_PORT, Host, Method, Signal, Tally};
+use uvs_lab::{Arms, Director, HTTP_PORT, Method, Signal, Tally};
 
 /// Long-lived connections, a third of them to each server.
 const CONVERSATIONS: usize = 24;
-
-/// Opens long-lived connections and lets them go on.
-fn converse(lab: &Lab) -> Conversations {
-    let target = lab.network.service(HTTP_PORT);
-    let open = || (0..CONVERSATIONS).map(|_| Conversation::open(target).unwrap()).collect();
-    lab.inside(Host::Client, || Conversations::start(open()))
-}
 
 /// Lets every conversation that `goes_on` have some more answers.
 fn go_on(conversations: &Conversations, goes_on: &[usize]) {
@@ -86,7 +79,7 @@ fn assert_only_removed_dropped(counters: &Counters) {
 fn by_adm(arms: Arms, method: Method, port: &str) {
     let Some(lab) = Lab::up(arms, method) else { return };
     let engine = lab.engine(port);
-    let conversations = converse(&lab);
+    let conversations = lab.converse(CONVERSATIONS);
     let all: Vec<usize> = (0..CONVERSATIONS).collect();
     let before = connections(&engine);
     let third = with_server(&lab, &engine, &conversations, 3);
@@ -145,7 +138,7 @@ fn sighup_applies_the_difference_and_breaks_no_connection() {
     let Some(lab) = Lab::up(Arms::Two, Method::Masq) else { return };
     for port in PORTS {
         let mut engine = lab.engine(port);
-        let conversations = converse(&lab);
+        let conversations = lab.converse(CONVERSATIONS);
         let all: Vec<usize> = (0..CONVERSATIONS).collect();
         let third = with_server(&lab, &engine, &conversations, 3);
         let others: Vec<usize> = all.iter().copied().filter(|at| !third.contains(at)).collect();
@@ -200,7 +193,7 @@ fn stats(engine: &Director) -> BTreeMap<String, u64> {
 fn sighup_with_a_wrong_file_applies_nothing_and_says_where() {
     let Some(lab) = Lab::up(Arms::One, Method::Route) else { return };
     let mut engine = lab.engine("raw");
-    let conversations = converse(&lab);
+    let conversations = lab.converse(CONVERSATIONS);
     let all: Vec<usize> = (0..CONVERSATIONS).collect();
     let rules = fs::read_to_string(engine.rules()).unwrap();
     let listed = lab.adm("-S -n");

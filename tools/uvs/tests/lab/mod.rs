@@ -6,6 +6,7 @@
 #![allow(dead_code, unused_imports, reason = "each test crate uses a part")]
 
 mod conversation;
+mod flood;
 mod wire;
 
 use std::fs::File;
@@ -17,11 +18,13 @@ use std::time::{Duration, Instant};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use uvs_control::api::Counters;
 use uvs_lab::{
-    Arms, Director, DirectorOptions, Host, LabOptions, Load, Method, Network, Servers, Tally, ready,
+    Arms, Director, DirectorOptions, HTTP_PORT, Host, LabOptions, Load, Method, Network, Servers,
+    Tally, ready,
 };
 use uvs_uvsadm::api::{Service, Stats};
 
 pub use conversation::{Conversation, Conversations};
+pub use flood::Flood;
 pub use wire::{Wire, checksum, ipv4, mac, udp};
 
 /// Both kinds of port, in uvs.toml's words.
@@ -67,6 +70,13 @@ impl Lab {
     /// Traffic from the client.
     pub fn load(&self) -> Load<'_> {
         Load::on(&self.network)
+    }
+
+    /// Opens long-lived connections from the client and lets them go on.
+    pub fn converse(&self, count: usize) -> Conversations {
+        let target = self.network.service(HTTP_PORT);
+        let open = || (0..count).map(|_| Conversation::open(target).unwrap()).collect();
+        self.inside(Host::Client, || Conversations::start(open()))
     }
 
     /// Runs `work` on a thread that lives on `host`; threads that it starts live there too.

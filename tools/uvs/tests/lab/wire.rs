@@ -35,6 +35,27 @@ impl Wire {
         Self(socket)
     }
 
+    /// Sends frames by one system call; says how many went. A flood fills the queue below.
+    pub fn send_all(&self, frames: &mut [Vec<u8>]) -> u64 {
+        let part = |frame: &mut Vec<u8>| libc::iovec {
+            iov_base: frame.as_mut_ptr().cast(),
+            iov_len: frame.len(),
+        };
+        let mut parts: Vec<libc::iovec> = frames.iter_mut().map(part).collect();
+        let message = |part: &mut libc::iovec| {
+            // SAFETY: all zero is a message without anything.
+            let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
+            message.msg_hdr.msg_iov = part;
+            message.msg_hdr.msg_iovlen = 1;
+            message
+        };
+        let mut messages: Vec<libc::mmsghdr> = parts.iter_mut().map(message).collect();
+        let (first, count) = (messages.as_mut_ptr(), messages.len() as u32);
+        // SAFETY: all that the messages point to outlives the call and has the size that is told.
+        let sent = unsafe { libc::sendmmsg(self.0.as_raw_fd(), first, count, 0) };
+        u64::try_from(sent).unwrap_or(0)
+    }
+
     /// Sends a frame.
     pub fn send(&self, frame: &[u8]) {
         assert_eq!(rustix::net::send(&self.0, frame, SendFlags::empty()).unwrap(), frame.len());
