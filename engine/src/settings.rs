@@ -3,6 +3,10 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
+use uvs_sched::Name;
+
+use crate::clock::{TICKS_PER_SECOND, Ticks};
+
 /// Declares the settings from one list.
 macro_rules! settings {
     ($($name:ident $default:literal $range:expr, $meaning:literal;)*) => {
@@ -58,6 +62,8 @@ pub struct Setting {
 
 const SWITCH: RangeInclusive<u32> = 0..=1;
 const DEFENSE: RangeInclusive<u32> = 0..=3;
+/// What a kernel of 100 ticks a second can count (proc_dointvec_jiffies).
+const SECONDS: RangeInclusive<u32> = 0..=i32::MAX as u32 / TICKS_PER_SECOND;
 const ANY: RangeInclusive<u32> = 0..=i32::MAX as u32;
 
 settings! {
@@ -68,6 +74,8 @@ settings! {
     drop_packet 0 DEFENSE, "Drops a part of the packets that would open connections: 0 never, 1 when memory is short, 2 as 1 and it is, 3 at am_droprate";
     expire_nodest_conn 0 SWITCH, "The next packet of a connection whose server was removed ends it, and may be scheduled anew";
     expire_quiescent_template 0 SWITCH, "A persistence template whose server has weight 0 serves no new connection";
+    lblc_expiration 86400 SECONDS, "Seconds for which lblc keeps the server of a destination that nobody asks for";
+    lblcr_expiration 86400 SECONDS, "Seconds for which lblcr keeps the servers of a destination that nobody asks for";
     secure_tcp 0 DEFENSE, "The stricter TCP tables: 0 never, 1 when memory is short, 2 as 1 and it is, 3 always";
     sloppy_sctp 0 SWITCH, "Any SCTP packet may open a connection";
     sloppy_tcp 0 SWITCH, "Any TCP packet but a reset may open a connection";
@@ -116,6 +124,15 @@ impl Settings {
         Ok(())
     }
 
+    /// How long a scheduler keeps what nobody asks for, if it is one that forgets.
+    pub fn expiration(&self, scheduler: Name) -> Option<Ticks> {
+        match scheduler {
+            Name::Lblc => Some(Ticks::from_secs(self.lblc_expiration)),
+            Name::Lblcr => Some(Ticks::from_secs(self.lblcr_expiration)),
+            _ => None,
+        }
+    }
+
     /// Every setting with its value.
     pub fn iter(&self) -> impl Iterator<Item = (&'static Setting, u32)> {
         ALL.iter().map(|setting| (setting, self.get(setting.name).unwrap_or(setting.default)))
@@ -143,6 +160,7 @@ mod tests {
             let error = settings.set(name, value).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{name} is {value}; it may be 0 to ")), "{error}");
         }
+        assert!(settings.set("lblc_expiration", 21_474_837).is_err());
         assert!(settings.set("colour", 1).unwrap_err().to_string().contains("no setting 'colour'"));
         assert_eq!(settings, Settings { conn_reuse_mode: 3, ..Settings::default() });
     }

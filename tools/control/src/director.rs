@@ -11,7 +11,7 @@ use uvs_engine::clock::Ticks;
 use uvs_engine::fib::Fib;
 use uvs_engine::marks::Marks;
 use uvs_engine::publish::Published;
-use uvs_engine::service::{Dest, ServiceKey as EngineKey};
+use uvs_engine::service::{Dest, Service, ServiceKey as EngineKey};
 use uvs_engine::snapshot::{Rules, Snapshot};
 use uvs_uvsadm::api::{ApiError, Change, DestConfig, Rates, ServiceKey, Stats};
 
@@ -185,7 +185,12 @@ impl Director {
         for gone in removed {
             dests[gone.dest.id.0 as usize] = Some(Arc::new(gone.build(rules)));
         }
-        let list = services.values().filter_map(|entry| entry.built.clone()).collect();
+        let list: Vec<_> = services.values().filter_map(|entry| entry.built.clone()).collect();
+        for Service { scheduler, .. } in list.iter().map(Arc::as_ref) {
+            if let Some(time) = rules.settings.expiration(scheduler.name()) {
+                scheduler.set_expiration(time.0);
+            }
+        }
         let (fib, rules) = (self.fib.clone(), rules.clone());
         self.published.publish(Snapshot::new(list, dests, fib, rules));
     }

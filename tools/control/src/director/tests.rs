@@ -3,7 +3,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use uvs_engine::address::Mask;
 use uvs_engine::clock::Ticks;
 use uvs_engine::proto::tcp;
-use uvs_engine::service::{Endpoint, Service};
+use uvs_engine::service::Endpoint;
 use uvs_sched::{Load, ServerId};
 use uvs_uvsadm::api::{ErrorCode, Method, Netmask, Persistence, Protocol, ServiceConfig, Timeouts};
 
@@ -548,4 +548,34 @@ fn one_change_of_many_services() {
         director.apply(&[add(5000, last)]).unwrap();
         println!("one change: {:?}, of which the copy {cloned:?}", start.elapsed());
     }
+}
+
+#[test]
+fn lblc_forgets_after_its_setting_and_lblcr_after_its_own() {
+    let servers_after = |name: &str, setting: &str| {
+        let mut director = Director::idle();
+        let service = Change::AddService { service: config(80, name) };
+        let set = Change::SetSetting { name: setting.to_owned(), value: 60 };
+        director.apply(&[service, add(80, 1), add(80, 2), set]).unwrap();
+        let service = built(&director).remove(&engine_key(&key(80))).unwrap();
+        let flow = |now| uvs_sched::Flow {
+            protocol: 6,
+            source: VIP.into(),
+            source_port: 1,
+            destination: VIP.into(),
+            destination_port: 80,
+            now,
+        };
+        let first = service.scheduler.pick(&flow(0)).unwrap();
+        // No longer the least loaded one, but not too busy either.
+        service.servers[first].load.open(false);
+        service.scheduler.changed(first);
+        let hours = 2 * 3600 * 100;
+        (0..=hours).step_by(200).for_each(|now| director.tick(Ticks(now)));
+        service.scheduler.pick(&flow(hours)).unwrap() == first
+    };
+    assert!(!servers_after("lblc", "lblc_expiration"));
+    assert!(servers_after("lblc", "lblcr_expiration"));
+    assert!(!servers_after("lblcr", "lblcr_expiration"));
+    assert!(servers_after("lblcr", "lblc_expiration"));
 }
