@@ -2,7 +2,7 @@
 //!
 //! The UMEM is one for all links of a worker, so a frame that came on one can leave on another
 //! where it stands. Chunks that nobody holds are in one list; whichever ring is short is filled
-//! from there, so the links cannot starve each other (see [`Lane::has_room`]).
+//! from there, so the links cannot starve each other (see `Lane::has_room`).
 
 mod lane;
 mod open;

@@ -24,7 +24,6 @@ use crate::config::Config;
 use crate::control::{ChangeError, Control, Follow, Parts};
 use crate::director::Director;
 use crate::host::{Follower, HostError, links};
-use crate::memory;
 use crate::rules::{self, RulesError, Targets};
 
 /// Questions for Ethernet addresses that may be under way.
@@ -248,8 +247,7 @@ fn table(
     workers: usize,
     clock: &Clock,
 ) -> Result<(Arc<Table>, Vec<Owner>), StartError> {
-    let made = Table::new(config.connections, workers, clock.now());
-    made.and_then(|made| memory::check(&made.0).map(|()| made)).map_err(|source| {
+    Table::new(config.connections, workers, clock.now()).map_err(|source| {
         let place = config.connections_at.as_ref().map_or(String::new(), |at| format!("{at}: "));
         StartError::Capacity { place, source }
     })

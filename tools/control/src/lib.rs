@@ -16,7 +16,6 @@ pub mod engine;
 mod entry;
 pub mod host;
 mod marks;
-mod memory;
 pub mod rules;
 pub mod service;
 pub mod stats;
