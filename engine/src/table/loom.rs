@@ -10,6 +10,7 @@ use ::loom::thread;
 use super::entry::{Entry, Wide};
 use super::free::FreeList;
 use super::*;
+use crate::address::Address;
 
 const NOW: Ticks = Ticks(1000);
 const LATE: Ticks = Ticks(1000 + 100);

@@ -16,9 +16,9 @@
 //! - A [`ConnId`] names a connection, not an entry: after reuse it finds nothing.
 //!
 //! The rooms: [`conn`] the plain values, `entry` a connection's line and the rules of its reuse,
-//! `index` the buckets, `contest` the insertion of each connection once, `free` the free entries,
-//! `wheel` the timers, `owner` a worker's half, `memory` the mapping, `available` how large it may
-//! be, `sync` the atomics.
+//! `index` the buckets, `lookup` the way through both, `contest` the insertion of each connection
+//! once, `free` the free entries, `wheel` the timers, `owner` a worker's half, `memory` the mapping,
+//! `capacity` and `available` how large it may be, `sync` the atomics.
 //!
 //! No lookup waits, and none reads more than a fixed number of buckets. Nothing is allocated after
 //! construction.
@@ -26,11 +26,13 @@
 pub mod conn;
 
 mod available;
+mod capacity;
 mod contest;
 mod entry;
 mod free;
 mod index;
 mod iter;
+mod lookup;
 mod memory;
 mod owner;
 mod sync;
@@ -44,71 +46,29 @@ mod model;
 mod tests;
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
 
-use self::entry::{Entry, Key, Wide, Words};
+use self::entry::{Entry, Wide, Words};
 use self::free::FreeList;
-use self::index::{Index, SLOTS, Wanted};
-use self::memory::{Memory, prefetch};
+use self::index::{Index, SLOTS};
+use self::memory::Memory;
 use self::sync::{AtomicU64, Ordering};
-use self::wheel::Wheel;
-use crate::address::Address;
 use crate::clock::Ticks;
 
+pub use self::capacity::{CAPACITY_MAX, CapacityError};
 pub use self::conn::{Conn, ConnId, InKey, Inserted, NewConn, OutKey, State, Transition, flag};
 pub use self::iter::Iter;
+pub use self::lookup::Hint;
 pub use self::owner::{OnExpiry, Owner, Verdict};
-
-/// The largest capacity: a slot of the index has 31 bits for the entry.
-pub const CAPACITY_MAX: u64 = 1 << 31;
 
 /// The most workers: an entry has 8 bits for its owner.
 pub const WORKERS_MAX: usize = 256;
 
 /// Posts that wait for an owner; what finds no room is found by the timer within a minute.
 const INBOX: usize = if cfg!(loom) { 2 } else { 4096 };
-
-/// Why a table cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum CapacityError {
-    /// Capacity 0.
-    #[error("a connection table of capacity 0 holds nothing; set a capacity of at least 1")]
-    Zero,
-    /// More than [`CAPACITY_MAX`].
-    #[error("a connection table holds at most {CAPACITY_MAX} connections; {0} were asked for")]
-    TooLarge(u64),
-    /// More than the machine has free, were all connections IPv6's. For IPv4 alone about half
-    /// would do, but nobody can say beforehand what clients come, and a table that has started
-    /// shall never be the reason why the process is killed.
-    #[error(
-        "a connection table of {capacity} connections takes up to {} MB, and the machine and its \
-         control groups leave {} MB; lower the capacity to at most {fits}, or free memory",
-        need >> 20, available >> 20
-    )]
-    Memory {
-        /// What was asked for, in connections.
-        capacity: u64,
-        /// Bytes that it takes.
-        need: u64,
-        /// Bytes that are available.
-        available: u64,
-        /// A capacity that fits, in connections.
-        fits: u64,
-    },
-    /// The mapping was refused.
-    #[error(
-        "the connection table's memory cannot be mapped ({0}); lower the capacity or raise the \
-         address space limit (ulimit -v)"
-    )]
-    Map(#[source] io::Error),
-    /// No worker, or more than [`WORKERS_MAX`].
-    #[error("a connection table serves 1 to {WORKERS_MAX} workers; {0} were asked for")]
-    Workers(usize),
-}
 
 /// Why a connection was not inserted; the table is unchanged then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -151,15 +111,6 @@ impl Live {
         let others = self.others.load(Ordering::Relaxed);
         self.own.load(Ordering::Relaxed).wrapping_sub(others) as i64
     }
-}
-
-/// Where a connection may be: what the first passes of a lookup have found, for the last one.
-#[derive(Clone, Copy, Debug)]
-pub struct Hint(u32);
-
-impl Hint {
-    /// Nowhere in particular.
-    pub const NONE: Self = Self(u32::MAX);
 }
 
 /// The connections of all workers.
@@ -210,39 +161,6 @@ impl Table {
         Ok((table, owners))
     }
 
-    fn check(capacity: u64, workers: usize, available: u64) -> Result<usize, CapacityError> {
-        if capacity == 0 {
-            return Err(CapacityError::Zero);
-        }
-        if workers == 0 || workers > WORKERS_MAX {
-            return Err(CapacityError::Workers(workers));
-        }
-        // Bounds the products below as well.
-        let entries = usize::try_from(capacity).ok().filter(|_| capacity <= CAPACITY_MAX);
-        let entries = entries.ok_or(CapacityError::TooLarge(capacity))?;
-        let need = Self::bytes(entries, workers);
-        if need > available {
-            let fits = Self::fits(entries, workers, available);
-            return Err(CapacityError::Memory { capacity, need, available, fits });
-        }
-        Ok(entries)
-    }
-
-    /// About the largest capacity below `capacity` that fits.
-    fn fits(mut capacity: usize, workers: usize, available: u64) -> u64 {
-        while capacity > 0 && Self::bytes(capacity, workers) > available {
-            capacity -= capacity.div_ceil(256);
-        }
-        capacity as u64
-    }
-
-    fn bytes(capacity: usize, workers: usize) -> u64 {
-        let owner = Wheel::bytes() + (INBOX * size_of::<(usize, ConnId)>()) as u64;
-        let lines = size_of::<Entry>() + size_of::<Wide>();
-        let shared = Index::bytes(capacity) + FreeList::bytes(capacity, workers);
-        (capacity * lines) as u64 + shared + workers as u64 * owner
-    }
-
     /// How many connections it can hold.
     pub fn capacity(&self) -> usize {
         self.entries.len()
@@ -269,142 +187,6 @@ impl Table {
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// The hash of a connection, equal for both directions (INV-3). Its keys are secret and of
-    /// this table, so that nobody can aim at a bucket.
-    #[inline]
-    pub fn hash(&self, proto: u8, caddr: Address, cport: u16) -> u64 {
-        let proto = u64::from(proto) << 48;
-        match caddr.is_v4() {
-            true => {
-                let client = u64::from(caddr.low32()) << 16 | u64::from(cport);
-                self.hasher.hash_one(proto | client)
-            }
-            false => self.hasher.hash_one((caddr.words(), proto | u64::from(cport))),
-        }
-    }
-
-    /// The hash of a persistence template. No reply looks for it, so it takes in the virtual end:
-    /// with a wide netmask, all services' templates have the same client.
-    #[inline]
-    pub fn template_hash(&self, key: &InKey) -> u64 {
-        let virt = (key.vaddr.words(), u64::from(key.vport) << 8 | u64::from(key.proto));
-        self.hasher.hash_one((key.caddr.words(), key.name, virt))
-    }
-
-    /// A 64-bit name for bytes of the network, keyed as the hashes are; never 0.
-    pub fn name(&self, bytes: &[u8]) -> u64 {
-        self.hasher.hash_one(bytes).max(1)
-    }
-
-    /// The hash that goes with a key.
-    #[inline]
-    pub fn hash_of(&self, key: &InKey) -> u64 {
-        if key.template {
-            self.template_hash(key)
-        } else {
-            self.hash(key.proto, key.caddr, key.cport)
-        }
-    }
-
-    /// First pass over a batch: starts to load the bucket.
-    #[inline]
-    pub fn prefetch_bucket(&self, hash: u64) {
-        self.index.prefetch(hash);
-    }
-
-    /// Second pass, on the way in: starts to load the entry that the bucket offers.
-    #[inline(always)]
-    pub fn prefetch_in(&self, hash: u64, key: &InKey) -> Hint {
-        self.prefetch(hash, Wanted::inward(hash, (key.vaddr, key.vport)), key.vaddr)
-    }
-
-    /// Second pass, on the way out.
-    #[inline(always)]
-    pub fn prefetch_out(&self, hash: u64, key: &OutKey) -> Hint {
-        self.prefetch(hash, Wanted::outward(hash, (key.daddr, key.dport)), key.caddr)
-    }
-
-    #[inline(always)]
-    fn prefetch(&self, hash: u64, wanted: Wanted, end: Address) -> Hint {
-        let Some(index) = self.index.first(hash, wanted) else { return Hint::NONE };
-        self.prefetch_line(index);
-        if !end.is_v4() {
-            prefetch(&self.wide, index as usize);
-        }
-        Hint(index)
-    }
-
-    /// Third pass: the connection, or template, of a client's packet.
-    #[inline(always)]
-    pub fn lookup_in_at(&self, hint: Hint, hash: u64, key: &InKey) -> Option<Conn> {
-        self.at(hint, key).or_else(|| self.lookup_in(hash, key))
-    }
-
-    /// Third pass: the connection of a real server's reply.
-    #[inline(always)]
-    pub fn lookup_out_at(&self, hint: Hint, hash: u64, key: &OutKey) -> Option<Conn> {
-        self.at(hint, key).or_else(|| self.lookup_out(hash, key))
-    }
-
-    #[inline(always)]
-    fn at(&self, hint: Hint, key: &impl Key) -> Option<Conn> {
-        self.find(hint.0, key).map(|words| words.conn(hint.0))
-    }
-
-    /// The connection, or template, of a client's packet.
-    #[inline]
-    pub fn lookup_in(&self, hash: u64, key: &InKey) -> Option<Conn> {
-        self.lookup(hash, Wanted::inward(hash, (key.vaddr, key.vport)), key, Words::conn)
-    }
-
-    /// The connection of a real server's reply.
-    #[inline]
-    pub fn lookup_out(&self, hash: u64, key: &OutKey) -> Option<Conn> {
-        self.lookup(hash, Wanted::outward(hash, (key.daddr, key.dport)), key, Words::conn)
-    }
-
-    /// The name of the connection with this key.
-    #[inline]
-    fn id_of(&self, hash: u64, key: &InKey) -> Option<ConnId> {
-        let wanted = Wanted::inward(hash, (key.vaddr, key.vport));
-        self.lookup(hash, wanted, key, Words::id)
-    }
-
-    #[inline(always)]
-    fn lookup<R>(
-        &self,
-        hash: u64,
-        wanted: Wanted,
-        key: &impl Key,
-        take: impl Fn(&Words, u32) -> R,
-    ) -> Option<R> {
-        self.index.find(hash, wanted, |index| Some(take(&self.find(index, key)?, index)))
-    }
-
-    #[inline(always)]
-    fn find(&self, index: u32, key: &impl Key) -> Option<Words> {
-        let at = index as usize;
-        self.entries.get(at)?.find(self.wide.get(at)?, key)
-    }
-
-    /// The connection with this name, if it still lives.
-    #[inline]
-    pub fn get(&self, id: ConnId) -> Option<Conn> {
-        self.words(id).map(|words| words.conn(id.index))
-    }
-
-    #[inline]
-    fn words(&self, id: ConnId) -> Option<Words> {
-        let words = self.read(id.index)?;
-        (words.generation() == id.generation).then_some(words)
-    }
-
-    #[inline(always)]
-    fn read(&self, index: u32) -> Option<Words> {
-        let at = index as usize;
-        self.entries.get(at)?.read(self.wide.get(at)?)
     }
 
     /// Notes that a packet of the connection was seen; writes only when the tick is a new one.
@@ -511,28 +293,6 @@ impl Table {
     fn post(&self, owner: u8, id: ConnId) {
         // A full inbox is no loss: the owner visits the entry within a minute.
         let _ = self.inboxes[usize::from(owner)].push(id);
-    }
-
-    #[inline(always)]
-    fn prefetch_line(&self, index: u32) {
-        prefetch(&self.entries, index as usize);
-    }
-
-    /// Starts to load the second line, if the entry's connection has one.
-    #[inline(always)]
-    fn prefetch_second(&self, index: u32) {
-        if self.entries[index as usize].is_wide() {
-            prefetch(&self.wide, index as usize);
-        }
-    }
-
-    /// Starts to load the bucket of a connection that is about to be removed; gives its hash.
-    #[inline(always)]
-    fn prefetch_expired(&self, index: u32, now: Ticks) -> Option<u64> {
-        let words = self.read(index).filter(|words| words.expires().is_past(now))?;
-        let hash = self.hash_of(&words.in_key());
-        self.index.prefetch(hash);
-        Some(hash)
     }
 }
 

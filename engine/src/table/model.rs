@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::tests::{START, conn, out_key, v6};
 use super::*;
+use crate::address::Address;
 
 /// What a connection is found by; few, so that steps meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,6 +1,7 @@
 //! The table as its users see it, and threads that use it at once.
 
 use super::*;
+use crate::address::Address;
 
 pub(super) const START: Ticks = Ticks(u32::MAX - 5000);
 
