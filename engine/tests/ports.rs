@@ -10,8 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use lab::{
-    IPSEC_SERVER, IPSEC_VIP, NOT_SERVED, Net, Peer, SERVED, SERVER, VIP, cases, ethernet, ifindex, ip, request, run, skip,
-    udp, until,
+    IPSEC_SERVER, IPSEC_VIP, NOT_SERVED, Net, Peer, SERVED, SERVER, VIP, cases, ethernet, ifindex,
+    ip, request, run, skip, udp, until,
 };
 use uvs_engine::link::{Link, LinkId};
 use uvs_engine::port::{

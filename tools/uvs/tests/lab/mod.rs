@@ -6,6 +6,7 @@
 #![allow(dead_code, unused_imports, reason = "each test crate uses a part")]
 
 mod conversation;
+mod queues;
 mod wire;
 
 use std::fs::File;
@@ -22,7 +23,8 @@ use uvs_lab::{
 use uvs_uvsadm::api::{Service, Stats};
 
 pub use conversation::{Conversation, Conversations};
-pub use wire::{Wire, checksum, ipv4, mac, udp};
+pub use queues::{cores, queues_by_core, stay_on, two_queues};
+pub use wire::{Wire, checksum, ipv4, mac, tcp, udp};
 
 /// Both kinds of port, in uvs.toml's words.
 pub const PORTS: [&str; 2] = ["afxdp", "raw"];

@@ -1,7 +1,7 @@
 //! Whole frames, as a packet socket sends and sees them.
 
 use std::ffi::CString;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -137,6 +137,22 @@ pub fn udp(from: u16, to: u16, payload: &[u8]) -> Vec<u8> {
     let length = 8 + payload.len() as u16;
     let header = [from, to, length, 0].map(u16::to_be_bytes).concat();
     [&header, payload].concat()
+}
+
+/// A TCP segment in an IPv4 packet, with right checksums (RFC 9293).
+pub fn tcp(from: SocketAddrV4, to: SocketAddrV4, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let mut segment = [from.port(), to.port()].map(u16::to_be_bytes).concat();
+    segment.extend([0, 0, 0, 1, 0, 0, 0, 2, 5 << 4, flags, 16, 0, 0, 0, 0, 0]);
+    segment.extend(payload);
+    let sum = checksum(&with_pseudo_header(*from.ip(), *to.ip(), &segment));
+    segment[16..18].copy_from_slice(&sum);
+    ipv4(6, *from.ip(), *to.ip(), &segment)
+}
+
+/// A TCP segment behind what its checksum covers besides it.
+fn with_pseudo_header(from: Ipv4Addr, to: Ipv4Addr, segment: &[u8]) -> Vec<u8> {
+    let length = (segment.len() as u16).to_be_bytes();
+    [&from.octets()[..], &to.octets(), &[0, 6], &length, segment].concat()
 }
 
 /// The Internet checksum (RFC 1071) of an even number of bytes.
