@@ -9,9 +9,7 @@ use lab::{
     Lab, assert_nothing_dropped, assert_spread_evenly, cores, queues_by_core, stay_on, two_queues,
 };
 use uvs_control::api::{Counters, WorkerCounters};
-use uvs_lab::{
-    Arms, Director, ECHO_PORT, HTTP_PORT, Host, HttpJob, LabOptions, Method, UdpJob, http_get,
-};
+use uvs_lab::{Arms, Director, ECHO_PORT, HTTP_PORT, Host, HttpJob, Method, UdpJob, http_get};
 
 const REQUESTS: u64 = 1000;
 const FLOWS: usize = 60;

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::net::addr::SocketAddrArg;
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::sockopt::{Timeout, set_socket_recv_buffer_size_force, set_socket_timeout};
 use rustix::net::{AddressFamily, Protocol, SendFlags, SocketType};
 
 /// A packet socket on an interface of the namespace in which it is opened.
@@ -30,6 +30,8 @@ impl Wire {
         };
         assert_eq!(set, 0);
         rustix::net::bind(&socket, &Interface::named(interface)).unwrap();
+        // What a burst of frames needs before anybody looks.
+        set_socket_recv_buffer_size_force(&socket, 8 << 20).unwrap();
         let limit = Some(Duration::from_millis(20));
         set_socket_timeout(&socket, Timeout::Recv, limit).unwrap();
         Self(socket)
