@@ -1,7 +1,7 @@
 //! Reads the headers of every frame: the 5-tuple, the event, and whether it can be balanced.
 //!
-//! What is no IPv4 TCP, UDP, SCTP, AH or ESP goes to the host; what the kernel's own IPv4 receive path
-//! would discard is dropped.
+//! What is no IPv4 TCP, UDP, SCTP, AH or ESP goes to the host; what the kernel's own IPv4 receive
+//! path would discard is dropped.
 
 use uvs_forward::Offsets;
 use uvs_forward::wire::{
