@@ -39,6 +39,7 @@ fn steered() -> Steered {
     Steered {
         services: HashSet::from([endpoint(17, VIP, SERVED), endpoint(6, VIP, 0)]),
         servers: HashSet::from([endpoint(17, SERVER, SERVED)]),
+        ..Steered::default()
     }
 }
 

@@ -56,15 +56,15 @@ fn network() -> impl Strategy<Value = Network> {
     })
 }
 
-fn port() -> impl Strategy<Value = u16> {
+pub(crate) fn port() -> impl Strategy<Value = u16> {
     prop_oneof![78..90u16, any::<u16>(), Just(0), Just(u16::MAX)]
 }
 
-fn protocol() -> impl Strategy<Value = u8> {
+pub(crate) fn protocol() -> impl Strategy<Value = u8> {
     prop_oneof![Just(6), Just(17), Just(132), any::<u8>()]
 }
 
-fn rule() -> impl Strategy<Value = MarkRule> {
+pub(crate) fn rule() -> impl Strategy<Value = MarkRule> {
     let ports = (port(), port()).prop_map(|(a, b)| a.min(b)..=a.max(b));
     let network = || proptest::option::weighted(0.6, network());
     let link = (0..3u8).prop_map(LinkId);

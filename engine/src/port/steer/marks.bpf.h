@@ -54,8 +54,8 @@ struct {
 	__array(values, struct {
 		__uint(type, BPF_MAP_TYPE_ARRAY);
 		__uint(max_entries, 1);
-		__type(key, __u32);
-		__type(value, struct mark_rules);
+		__uint(key_size, sizeof(__u32));
+		__uint(value_size, sizeof(struct mark_rules));
 	});
 } marks SEC(".maps");
 
@@ -64,7 +64,7 @@ struct {
 /* A link that is none of uvs's. */
 #define MARK_NO_LINK 255
 
-static __always_inline __u32 mark_number(const struct mark_ranges *ranges, __u64 high, __u64 low)
+static __always_inline __u64 mark_number(const struct mark_ranges *ranges, __u64 high, __u64 low)
 {
 	__u32 first = 0, behind = ranges->count;
 
@@ -84,6 +84,16 @@ static __always_inline __u32 mark_number(const struct mark_ranges *ranges, __u64
 	return first < MARK_RANGES ? ranges->numbers[first] : MARK_VECTORS;
 }
 
+/* The vector of a number; of a number that there is not, the last one, which stays empty. */
+static __always_inline const __u64 *mark_vector(const struct mark_rules *rules, __u64 number)
+{
+	/* What is checked has to be what is used, in one register, or the verifier loses it. */
+	barrier_var(number);
+	if (number >= MARK_VECTORS)
+		number = MARK_VECTORS - 1;
+	return rules->vectors[number];
+}
+
 static __always_inline __u64 mark_mapped(__be32 addr)
 {
 	return 0xffffULL << 32 | bpf_ntohl(addr);
@@ -99,8 +109,9 @@ static __always_inline __u64 mark_mapped(__be32 addr)
 __attribute__((noinline)) int mark_is_served(__u32 link, __u32 proto, __be32 from, __be32 to,
 					     __u32 port)
 {
-	__u32 zero = 0, source, destination, ports, protocol, links, sure;
+	const __u64 *source, *destination, *ports, *protocol, *links, *sure;
 	const struct mark_rules *rules;
+	__u32 zero = 0;
 	void *inner = bpf_map_lookup_elem(&marks, &zero);
 
 	if (!inner)
@@ -108,26 +119,21 @@ __attribute__((noinline)) int mark_is_served(__u32 link, __u32 proto, __be32 fro
 	rules = bpf_map_lookup_elem(inner, &zero);
 	if (!rules)
 		return 0;
-	source = mark_number(&rules->sources, 0, mark_mapped(from));
-	destination = mark_number(&rules->destinations, 0, mark_mapped(to));
-	protocol = rules->protocols[proto & 255];
-	links = rules->links[link & 255];
+	source = mark_vector(rules, mark_number(&rules->sources, 0, mark_mapped(from)));
+	destination = mark_vector(rules, mark_number(&rules->destinations, 0, mark_mapped(to)));
+	protocol = mark_vector(rules, rules->protocols[proto & 255]);
+	links = mark_vector(rules, rules->links[link & 255]);
 	if (port == MARK_NO_PORT) {
-		sure = rules->any_port;
+		sure = mark_vector(rules, rules->any_port);
 		ports = source;
 	} else {
-		sure = mark_number(&rules->ports, 0, port);
+		sure = mark_vector(rules, mark_number(&rules->ports, 0, port));
 		ports = sure;
 	}
-	if (source >= MARK_VECTORS || destination >= MARK_VECTORS || ports >= MARK_VECTORS ||
-	    protocol >= MARK_VECTORS || links >= MARK_VECTORS || sure >= MARK_VECTORS)
-		return 0;
 
 	for (__u32 at = 0; at < MARK_WORDS && at < rules->words; at++) {
-		__u64 match = rules->vectors[source][at] & rules->vectors[destination][at] &
-			      rules->vectors[ports][at] & rules->vectors[protocol][at] &
-			      rules->vectors[links][at];
-		__u64 first = match & rules->vectors[sure][at];
+		__u64 match = source[at] & destination[at] & ports[at] & protocol[at] & links[at];
+		__u64 first = match & sure[at];
 
 		first &= -first;
 		if (match & (first | (first - 1)) & rules->served[at])
