@@ -305,7 +305,7 @@ fn check_reach(changes: &[Change]) -> Result<(), ChangeError> {
 /// What the steering program has to send to the workers: what is for a service, or for one that
 /// was removed while connections are left, and the replies of NAT servers.
 fn steered(snapshot: &Snapshot, lingering: &HashSet<ServiceKey>) -> Steered {
-    let servers = snapshot.nat_servers().copied().collect();
+    let servers = snapshot.nat_servers().flat_map(|server| of_each_protocol(*server)).collect();
     let marks = snapshot.rules.marks.clone();
     let mut steered = Steered { servers, marks, ..Steered::default() };
     for service in snapshot.services() {
@@ -329,4 +329,15 @@ fn steered(snapshot: &Snapshot, lingering: &HashSet<ServiceKey>) -> Steered {
         }
     }
     steered
+}
+
+/// The endpoints of an endpoint that is of any protocol, as those of a mark's servers are: the
+/// steering program asks for the one that a frame has.
+fn of_each_protocol(endpoint: Endpoint) -> Vec<Endpoint> {
+    match endpoint.protocol {
+        0 => [protocol::TCP, protocol::UDP, protocol::SCTP]
+            .map(|protocol| Endpoint { protocol, ..endpoint })
+            .to_vec(),
+        _ => vec![endpoint],
+    }
 }

@@ -318,7 +318,8 @@ mark = 9
     #[test]
     fn there_may_be_1024_rules() {
         let of = |count: u32| -> String {
-            let rule = |n| format!("[[marks]]\nmark = 1\nsource = \"10.0.{}.{}\"\n", n / 256, n % 256);
+            let rule =
+                |n| format!("[[marks]]\nmark = 1\nsource = \"10.0.{}.{}\"\n", n / 256, n % 256);
             (0..count).map(rule).collect()
         };
         assert_eq!(rules(&of(1024)).unwrap().len(), 1024);

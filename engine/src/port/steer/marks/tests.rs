@@ -137,8 +137,7 @@ fn a_fragment_is_taken_if_what_it_is_of_may_be_served() {
 fn an_error_has_the_mark_of_what_it_is_about() {
     let Some(mut steering) = steering() else { return };
     let from_client = Network { address: CLIENT.into(), prefix: 32 };
-    let of_client =
-        MarkRule { source: Some(from_client), ..udp_rule(VIP, 32, SERVED..=SERVED, 7) };
+    let of_client = MarkRule { source: Some(from_client), ..udp_rule(VIP, 32, SERVED..=SERVED, 7) };
     steering.update(&steered(&[of_client], [7])).unwrap();
     let ours = |from, to, about: &[u8]| {
         is_ours(steering.program("uvs_tcx"), &v4(&lab::ip(1, from, to, 0, &lab::icmp(3, about))))
@@ -156,9 +155,7 @@ fn an_error_has_the_mark_of_what_it_is_about() {
 fn a_rule_of_a_link_is_of_no_other() {
     let Some(mut steering) = steering() else { return };
     let on = |link| MarkRule { link, ..rule(VIP, 32, 7) };
-    let ours = |steering: &Steering| {
-        is_ours(steering.program("uvs_tcx"), &lab::request(SERVED, 0))
-    };
+    let ours = |steering: &Steering| is_ours(steering.program("uvs_tcx"), &lab::request(SERVED, 0));
     for (link, expected) in [(None, true), (Some(LINK), true), (Some(LinkId(0)), false)] {
         steering.update(&steered(&[on(link)], [7])).unwrap();
         assert_eq!(ours(&steering), expected, "{link:?}");
