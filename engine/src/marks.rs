@@ -10,7 +10,7 @@ use crate::link::LinkId;
 
 pub(crate) use classifier::{Classifier, Ranges};
 
-/// The most rules that the steering program has room for.
+/// The most rules that the steering program has room for, and so that there may be.
 pub const MAX_RULES: usize = 1024;
 
 /// What a rule looks at.

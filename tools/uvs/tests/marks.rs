@@ -81,6 +81,8 @@ fn is_steered_by_network_and_ports(arms: Arms, method: Method) {
         assert!(kernel_hears(&lab, inside), "nothing is served by a mark yet");
         assert_eq!(engine.counters().unwrap().rx, 0, "{port}");
 
+        // The other services would have the servers' replies steered too.
+        lab.adm("-C");
         let masq = method == Method::Masq;
         add_service(&lab, if masq { "-m" } else { "-g" });
         assert_served(&lab, lab.network.vip());

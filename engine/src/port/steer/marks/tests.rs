@@ -210,13 +210,55 @@ fn no_frame_is_taken_or_left_wrongly_while_rules_change() {
             }
             (looked, wrong)
         });
-        for way in ways.iter().cycle().take(UPDATES) {
-            steering.update(way).unwrap();
-        }
+        let mut ways = ways.iter().cycle().take(UPDATES);
+        let updated = ways.try_for_each(|way| steering.update(way));
         // Relaxed: as above.
         over.store(true, Ordering::Relaxed);
+        updated.unwrap();
         looking.join().unwrap()
     });
     assert_eq!(looked.1, 0, "of {} frames", looked.0);
     assert!(looked.0 > UPDATES, "{} frames are too few to say", looked.0);
+}
+
+#[test]
+fn the_same_rules_may_come_to_serve_other_marks() {
+    let Some(mut steering) = steering() else { return };
+    let rules = [udp_rule(VIP, 32, SERVED..=SERVED, 7), rule(VIP, 32, 8)];
+    for (served, expected) in [(7, [true, false]), (8, [false, true])] {
+        steering.update(&steered(&rules, [served])).unwrap();
+        let ours = [SERVED, NOT_SERVED]
+            .map(|port| is_ours(steering.program("uvs_tcx"), &lab::request(port, 0)));
+        assert_eq!(ours, expected, "{served}");
+    }
+}
+
+#[test]
+fn as_many_rules_as_there_may_be_are_all_found() {
+    let Some(mut steering) = steering() else { return };
+    // Each has a network, a client's network and a range of ports of its own, with as much between
+    // it and the next.
+    let address = |base: u32, n: u32| Ipv4Addr::from_bits(base + (n << 9));
+    let numbered = |n: u32| MarkRule {
+        source: Some(Network { address: address(0xac00_0000, n).into(), prefix: 24 }),
+        ..udp_rule(address(0x0a00_0000, n), 24, n as u16 * 4..=n as u16 * 4 + 1, 1 + n % 2)
+    };
+    let rules: Vec<MarkRule> = (0..MAX_RULES as u32).map(numbered).collect();
+    let ours = |steering: &Steering, n: u32, beside: [u32; 3]| {
+        let [source, destination, port] = beside;
+        let from = address(0xac00_0003 + (source << 8), n);
+        let to = address(0x0a00_0003 + (destination << 8), n);
+        let port = (n * 4 + 1 + port) as u16;
+        let packet = lab::ip(UDP, from, to, 0, &lab::udp(4000, port, 0));
+        is_ours(steering.program("uvs_tcx"), &v4(&packet))
+    };
+    for served in [1, 2] {
+        steering.update(&steered(&rules, [served])).unwrap();
+        for n in 0..MAX_RULES as u32 {
+            assert_eq!(ours(&steering, n, [0, 0, 0]), 1 + n % 2 == served, "rule {n}");
+            for beside in [[1, 0, 0], [0, 1, 0], [0, 0, 1]] {
+                assert!(!ours(&steering, n, beside), "rule {n}, {beside:?}");
+            }
+        }
+    }
 }
