@@ -87,11 +87,18 @@ static __always_inline __u64 mark_number(const struct mark_ranges *ranges, __u64
 /* The vector of a number; of a number that there is not, the last one, which stays empty. */
 static __always_inline const __u64 *mark_vector(const struct mark_rules *rules, __u64 number)
 {
-	/* What is checked has to be what is used, in one register, or the verifier loses it. */
+	const __u64 *vector;
+
+	/*
+	 * Number, check and pointer, each in its own register and at once: of a number that the
+	 * compiler copies or puts on the stack in between, older verifiers forget the check.
+	 */
 	barrier_var(number);
 	if (number >= MARK_VECTORS)
 		number = MARK_VECTORS - 1;
-	return rules->vectors[number];
+	vector = rules->vectors[number];
+	barrier_var(vector);
+	return vector;
 }
 
 static __always_inline __u64 mark_mapped(__be32 addr)
