@@ -39,6 +39,12 @@ impl Address {
         Self { high, low }
     }
 
+    /// Its 128 bits as a number.
+    #[inline]
+    pub const fn bits(self) -> u128 {
+        (self.high as u128) << 64 | self.low as u128
+    }
+
     /// Its 128 bits, upper half first.
     #[inline]
     pub(crate) const fn words(self) -> (u64, u64) {
@@ -67,7 +73,7 @@ impl Address {
     pub const fn to_ip(self) -> IpAddr {
         match self.to_v4() {
             Some(v4) => IpAddr::V4(v4),
-            None => IpAddr::V6(Ipv6Addr::from_bits((self.high as u128) << 64 | self.low as u128)),
+            None => IpAddr::V6(Ipv6Addr::from_bits(self.bits())),
         }
     }
 

@@ -2,9 +2,7 @@
 //!
 //! Built off the workers from what the kernel tells by netlink. Routes of any prefix lengths are
 //! flattened into ranges that do not overlap, so that a lookup is one binary search however long
-//! the routing table is.
-
-use std::net::Ipv4Addr;
+//! the routing table is. Both families are in one table: IPv4's addresses are IPv4-mapped ones.
 
 use ahash::RandomState;
 use hashbrown::HashMap;
@@ -17,8 +15,8 @@ use crate::link::{Link, LinkId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The network's address.
-    pub network: Ipv4Addr,
-    /// Its prefix length, 0..=32.
+    pub network: Address,
+    /// Its prefix length: 0 to 32 of IPv4, 0 to 128 of IPv6.
     pub prefix: u8,
     /// Where its packets go.
     pub target: Target,
@@ -30,7 +28,7 @@ pub enum Target {
     /// To the destination itself, which is on this link.
     Link(LinkId),
     /// To a router on this link.
-    Gateway(LinkId, Ipv4Addr),
+    Gateway(LinkId, Address),
     /// To the host itself: a local address.
     Local,
     /// Nowhere the engine reaches: blackhole, unreachable, or an interface that is none of its
@@ -44,7 +42,7 @@ pub enum NextHop {
     /// Send on this link, with these Ethernet addresses.
     Ready(LinkId, Hop),
     /// The Ethernet address of this neighbour on this link is not known yet.
-    Unresolved(LinkId, Ipv4Addr),
+    Unresolved(LinkId, Address),
     /// The host itself.
     Local,
     /// There is no way.
@@ -56,10 +54,10 @@ pub enum NextHop {
 pub struct Fib {
     links: Vec<Link>,
     /// First address of each range, ascending; a range ends where the next begins.
-    starts: Vec<u32>,
+    starts: Vec<u128>,
     /// The target of each range.
     targets: Vec<Target>,
-    neighbours: HashMap<(LinkId, Ipv4Addr), [u8; 6], RandomState>,
+    neighbours: HashMap<(LinkId, Address), [u8; 6], RandomState>,
 }
 
 impl Fib {
@@ -67,7 +65,7 @@ impl Fib {
     pub fn new(
         links: Vec<Link>,
         routes: &[Route],
-        neighbours: impl IntoIterator<Item = (LinkId, Ipv4Addr, [u8; 6])>,
+        neighbours: impl IntoIterator<Item = (LinkId, Address, [u8; 6])>,
     ) -> Self {
         let (starts, targets) = flatten(routes);
         let neighbours = neighbours.into_iter().map(|(link, ip, mac)| ((link, ip), mac)).collect();
@@ -85,14 +83,13 @@ impl Fib {
     }
 
     /// The Ethernet addresses to reach `neighbour` on `link`, when they are known.
-    pub fn resolve(&self, link: LinkId, neighbour: Ipv4Addr) -> Option<Hop> {
+    pub fn resolve(&self, link: LinkId, neighbour: Address) -> Option<Hop> {
         let dst = *self.neighbours.get(&(link, neighbour))?;
         Some(Hop { src: self.link(link)?.mac, dst })
     }
 
-    /// The next hop towards `destination`. To IPv6 destinations there is none yet.
+    /// The next hop towards `destination`.
     pub fn next_hop(&self, destination: Address) -> NextHop {
-        let Some(destination) = destination.to_v4() else { return NextHop::NoRoute };
         let (link, neighbour) = match self.target(destination) {
             Target::Link(link) => (link, destination),
             Target::Gateway(link, router) => (link, router),
@@ -107,25 +104,28 @@ impl Fib {
 
     /// Whether an address is the host's own.
     pub fn is_local(&self, address: Address) -> bool {
-        address.to_v4().is_some_and(|address| self.target(address) == Target::Local)
+        self.target(address) == Target::Local
     }
 
-    fn target(&self, destination: Ipv4Addr) -> Target {
-        let after = self.starts.partition_point(|start| *start <= u32::from(destination));
+    fn target(&self, destination: Address) -> Target {
+        let bits = destination.bits();
+        let after = self.starts.partition_point(|start| *start <= bits);
         self.targets[after - 1]
     }
 }
 
 /// Cuts the address space into ranges with one target each. The first route of a given network
 /// and prefix wins, so callers put in the preferred ones (lower metric) first.
-fn flatten(routes: &[Route]) -> (Vec<u32>, Vec<Target>) {
-    let mut sorted: Vec<&Route> = routes.iter().collect();
+fn flatten(routes: &[Route]) -> (Vec<u128>, Vec<Target>) {
+    // ::/0 has the IPv4-mapped addresses in it, but no say over IPv4.
+    let no_ipv4 = Route { network: Address::UNSPECIFIED, prefix: 0, target: Target::Elsewhere };
+    let mut sorted: Vec<&Route> = routes.iter().chain([&no_ipv4]).collect();
     // Outer networks before the ones inside; stable, so that of equals the first stays first.
-    sorted.sort_by_key(|route| (range(route).0, route.prefix));
-    sorted.dedup_by_key(|route| (range(route).0, route.prefix));
+    sorted.sort_by_key(|route| (range(route).0, route.bits()));
+    sorted.dedup_by_key(|route| (range(route).0, route.bits()));
 
     let mut ranges = Ranges::default();
-    let mut open: Vec<(u32, Target)> = vec![(u32::MAX, Target::Elsewhere)];
+    let mut open: Vec<(u128, Target)> = vec![(u128::MAX, Target::Elsewhere)];
     ranges.begin(0, Target::Elsewhere);
     for route in sorted {
         let (first, last) = range(route);
@@ -138,7 +138,7 @@ fn flatten(routes: &[Route]) -> (Vec<u32>, Vec<Target>) {
     }
     while open.len() > 1 {
         let (end, _) = open.remove(open.len() - 1);
-        if end < u32::MAX {
+        if end < u128::MAX {
             ranges.begin(end + 1, open[open.len() - 1].1);
         }
     }
@@ -147,13 +147,13 @@ fn flatten(routes: &[Route]) -> (Vec<u32>, Vec<Target>) {
 
 #[derive(Default)]
 struct Ranges {
-    starts: Vec<u32>,
+    starts: Vec<u128>,
     targets: Vec<Target>,
 }
 
 impl Ranges {
     /// From `start` on, until the next call, `target` holds.
-    fn begin(&mut self, start: u32, target: Target) {
+    fn begin(&mut self, start: u128, target: Target) {
         if self.starts.last() == Some(&start) {
             self.starts.pop();
             self.targets.pop();
@@ -166,10 +166,17 @@ impl Ranges {
 }
 
 /// First and last address of a route.
-fn range(route: &Route) -> (u32, u32) {
-    let host_bits = u32::MAX.checked_shr(u32::from(route.prefix)).unwrap_or(0);
-    let first = u32::from(route.network) & !host_bits;
+fn range(route: &Route) -> (u128, u128) {
+    let host_bits = u128::MAX.checked_shr(route.bits()).unwrap_or(0);
+    let first = route.network.bits() & !host_bits;
     (first, first | host_bits)
+}
+
+impl Route {
+    /// How many bits of the network's address count, of its 128.
+    fn bits(&self) -> u32 {
+        u32::from(self.prefix) + if self.network.is_v4() { 96 } else { 0 }
+    }
 }
 
 #[cfg(test)]
@@ -211,7 +218,7 @@ mod tests {
     }
 
     /// The rule without any cleverness.
-    fn slow(routes: &[Route], ip: u32) -> Target {
+    fn slow(routes: &[Route], ip: u128) -> Target {
         let inside = |route: &&Route| (range(route).0..=range(route).1).contains(&ip);
         let mut best: Option<&Route> = None;
         for route in routes.iter().filter(inside) {

@@ -5,10 +5,10 @@
 //! order in which they came, before any newer frame (INV-1).
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
 
 use uvs_forward::wire::Ethernet;
 
+use crate::address::Address;
 use crate::clock::Ticks;
 use crate::fib::Fib;
 use crate::link::LinkId;
@@ -26,7 +26,7 @@ const PATIENCE: Ticks = Ticks::from_secs(3);
 struct Held {
     frame: Frame,
     link: LinkId,
-    neighbour: Ipv4Addr,
+    neighbour: Address,
     since: Ticks,
 }
 
@@ -70,7 +70,7 @@ impl Waiting {
         &mut self,
         frame: Frame,
         link: LinkId,
-        neighbour: Ipv4Addr,
+        neighbour: Address,
         now: Ticks,
     ) -> Result<(), Frame> {
         let same = |held: &&Held| held.link == link && held.neighbour == neighbour;
