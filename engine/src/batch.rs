@@ -76,7 +76,8 @@ pub struct Slot {
     pub dont_fragment: bool,
     /// parse: the TTL it came with.
     pub ttl: u8,
-    /// parse: IP protocol number.
+    /// parse: the protocol by which its connection is found. For AH and ESP that is UDP; their own
+    /// number is in `at`.
     pub protocol: u8,
     /// parse: what it means to the protocol's state machine.
     pub event: Event,

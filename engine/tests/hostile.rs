@@ -40,7 +40,7 @@ fn config() -> Config {
 
 /// A packet that belongs here.
 fn packet() -> impl Strategy<Value = Packet> {
-    let protocol = prop::sample::select(vec![6, 6, 6, 17, 132, 1, 4]);
+    let protocol = prop::sample::select(vec![6, 6, 6, 17, 132, 50, 51, 1, 4]);
     let end = (protocol, any::<u8>(), 0..8u16, 1..=6u8, any::<bool>());
     let tags = prop::collection::vec(
         prop::sample::select(vec![[0x81, 0, 0, 7], [0x88, 0xa8, 0, 7]]),

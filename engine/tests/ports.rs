@@ -10,8 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use lab::{
-    NOT_SERVED, Net, Peer, SERVED, SERVER, VIP, cases, ethernet, ifindex, ip, request, run, skip,
-    udp, until,
+    IPSEC_SERVER, IPSEC_VIP, NOT_SERVED, Net, Peer, SERVED, SERVER, VIP, cases, ethernet, ifindex,
+    ip, request, run, skip, udp, until,
 };
 use uvs_engine::link::{Link, LinkId};
 use uvs_engine::port::{
@@ -37,8 +37,12 @@ fn steered() -> Steered {
     let endpoint =
         |protocol, address: Ipv4Addr, port| Endpoint { protocol, address: address.into(), port };
     Steered {
-        services: HashSet::from([endpoint(17, VIP, SERVED), endpoint(6, VIP, 0)]),
-        servers: HashSet::from([endpoint(17, SERVER, SERVED)]),
+        services: HashSet::from([
+            endpoint(17, VIP, SERVED),
+            endpoint(6, VIP, 0),
+            endpoint(17, IPSEC_VIP, 500),
+        ]),
+        servers: HashSet::from([endpoint(17, SERVER, SERVED), endpoint(17, IPSEC_SERVER, 0)]),
     }
 }
 

@@ -97,7 +97,7 @@ prop_compose! {
 prop_compose! {
     fn given()(
         (bytes, end, at) in (prop::collection::vec(any::<u8>(), 0..200), 0..220u32, (any::<u8>(), any::<u8>())),
-        (ip_len, ttl, protocol) in (any::<u16>(), any::<u8>(), prop::sample::select(vec![6, 17, 132, 1, 255])),
+        (ip_len, ttl, protocol) in (any::<u16>(), any::<u8>(), prop::sample::select(vec![6, 17, 50, 132, 1, 255])),
         (event, client, service, out) in (any::<u8>(), 0..6u16, prop_oneof![0..4u32, any::<u32>()], any::<bool>()),
         (verdict, answer, conn) in (verdict(), answer(), prop::option::of(conn())),
         real in prop::option::weighted(0.5, (0..4u8, any::<bool>())),

@@ -24,6 +24,7 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 #define MAX_TAGS 2
 #define IP_MORE_FRAGMENTS 0x2000
 #define IP_OFFSET 0x1fff
+#define ISAKMP_PORT 500
 #define KEEP_ALL 0xffffffff
 // A uvs whose heart has not beaten for so long, in nanoseconds, is gone.
 #define DEAD_AFTER 2000000000ULL
@@ -129,9 +130,19 @@ static __always_inline int known(void *map, __u8 proto, __be32 addr, __be16 port
 	return bpf_map_lookup_elem(map, &key) != 0;
 }
 
-static __always_inline int has_ports(__u8 proto)
+// Protocol and ports by which the connection is found of what begins at `offset`. AH and ESP go with
+// the UDP connection of ISAKMP, over which their keys were agreed.
+static __always_inline int load_ports(const struct frame *frame, __u32 offset, __u8 *proto,
+				      __be16 ports[2])
 {
-	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_SCTP;
+	if (*proto == IPPROTO_AH || *proto == IPPROTO_ESP) {
+		*proto = IPPROTO_UDP;
+		ports[0] = ports[1] = bpf_htons(ISAKMP_PORT);
+		return 0;
+	}
+	if (*proto != IPPROTO_TCP && *proto != IPPROTO_UDP && *proto != IPPROTO_SCTP)
+		return -1;
+	return load(frame, offset, ports, 2 * sizeof(*ports));
 }
 
 // An ICMP error is ours when the packet it is about is: one that a VIP sent to a client, or one
@@ -153,8 +164,7 @@ static __always_inline int serves_error(const struct frame *frame, __u32 icmp, _
 			return 1;
 		return bpf_map_lookup_elem(&nat_servers, &about.daddr) != 0;
 	}
-	if (!has_ports(about.protocol) ||
-	    load(frame, icmp + 8 + about.ihl * 4, ports, sizeof(ports)))
+	if (load_ports(frame, icmp + 8 + about.ihl * 4, &about.protocol, ports))
 		return 0;
 	if (about.saddr == to && known(&services, about.protocol, about.saddr, ports[0]))
 		return 1;
@@ -180,7 +190,7 @@ static __always_inline int serves_ip(const struct frame *frame, __u32 offset)
 	}
 	if (ip.protocol == IPPROTO_ICMP)
 		return serves_error(frame, offset, ip.daddr);
-	if (!has_ports(ip.protocol) || load(frame, offset, ports, sizeof(ports)))
+	if (load_ports(frame, offset, &ip.protocol, ports))
 		return 0;
 	return known(&services, ip.protocol, ip.daddr, ports[1]) ||
 	       known(&servers, ip.protocol, ip.saddr, ports[0]);

@@ -309,7 +309,7 @@ mod lab;
 mod tests {
     use super::*;
 
-    use lab::{CLIENT, NOT_SERVED, Net, SERVED, SERVER, VIP};
+    use lab::{CLIENT, IPSEC_SERVER, IPSEC_VIP, NOT_SERVED, Net, SERVED, SERVER, VIP};
     use std::net::{Ipv4Addr, UdpSocket};
     use std::time::Duration;
 
@@ -330,8 +330,12 @@ mod tests {
             port,
         };
         Steered {
-            services: HashSet::from([endpoint(17, VIP, SERVED), endpoint(6, VIP, 0)]),
-            servers: HashSet::from([endpoint(17, SERVER, SERVED)]),
+            services: HashSet::from([
+                endpoint(17, VIP, SERVED),
+                endpoint(6, VIP, 0),
+                endpoint(17, IPSEC_VIP, 500),
+            ]),
+            servers: HashSet::from([endpoint(17, SERVER, SERVED), endpoint(17, IPSEC_SERVER, 0)]),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Reads the headers of every frame: the 5-tuple, the event, and whether it can be balanced.
 //!
-//! What is no IPv4 TCP, UDP or SCTP goes to the host; what the kernel's own IPv4 receive path
-//! would discard is dropped.
+//! What is no IPv4 TCP, UDP, SCTP, AH or ESP goes to the host; what the kernel's own IPv4 receive
+//! path would discard is dropped.
 
 use uvs_forward::Offsets;
 use uvs_forward::wire::{
@@ -11,7 +11,7 @@ use uvs_forward::wire::{
 use crate::batch::{Batch, Slot, Verdict};
 use crate::counters::{DropReason, HostReason};
 use crate::fib::Fib;
-use crate::proto::{sctp, tcp};
+use crate::proto::{ah_esp, sctp, tcp};
 
 /// Bytes of SCTP's common header (RFC 9260, section 3.1); the first chunk follows.
 const SCTP_COMMON_HEADER: usize = 12;
@@ -67,6 +67,10 @@ fn parse_one(slot: &mut Slot, fib: &Fib) -> Result<(), Verdict> {
             let end = at.ipv4_end(frame);
             let chunks = frame.get(usize::from(at.l4) + SCTP_COMMON_HEADER..end);
             (header.src_port(), header.dst_port(), sctp::event(chunks.unwrap_or_default()))
+        }
+        ah_esp::AH | ah_esp::ESP => {
+            slot.protocol = ah_esp::carrier(slot.protocol);
+            (ah_esp::PORT, ah_esp::PORT, slot.event)
         }
         protocol::ICMP => return Err(Verdict::Host(HostReason::Icmp)),
         _ => return Err(Verdict::Host(HostReason::OtherProtocol)),

@@ -98,7 +98,7 @@ fn available(slot: &mut Slot, context: &mut Context<'_>) {
         return slot.drop(DropReason::DestUnavailable);
     };
     let settings = &context.snapshot.rules.settings;
-    let moves = slot.protocol == protocol::UDP
+    let moves = slot.at.protocol == protocol::UDP
         && settings.udp_reschedule != 0
         && !(dest.available && dest.weight > 0);
     if slot.direction == Direction::Out || dest.available && !moves {
@@ -121,7 +121,7 @@ fn open(slot: &mut Slot, context: &mut Context<'_>) -> Result<(), Leave> {
     };
     let settings = &context.snapshot.rules.settings;
     let sloppy = Sloppy { tcp: settings.sloppy_tcp != 0, sctp: settings.sloppy_sctp != 0 };
-    if !proto::opens(slot.protocol, slot.event, &sloppy) {
+    if !proto::opens(slot.at.protocol, slot.event, &sloppy) {
         return Err(unknown(slot, service, context));
     }
     if context.defense.drops() {

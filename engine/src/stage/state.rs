@@ -8,7 +8,7 @@ use crate::batch::{Slot, Verdict};
 use crate::clock::Ticks;
 use crate::counters::HostReason;
 use crate::defense::FEW_PACKETS;
-use crate::proto::{self, Direction, Timeouts, View, template, udp};
+use crate::proto::{self, Direction, Timeouts, View, ah_esp, template, udp};
 use crate::service::FTP;
 use crate::snapshot::Snapshot;
 use crate::table::{ConnId, State, Transition, flag};
@@ -62,7 +62,7 @@ fn apply(slot: &mut Slot, context: &mut Context<'_>) -> bool {
     true
 }
 
-/// The state after this frame with its timeout, or `None` when nothing changes.
+/// The state after this frame with its timeout, or `None` when nothing changes, as with AH and ESP.
 #[inline]
 fn step(
     slot: &Slot,
@@ -71,6 +71,9 @@ fn step(
     timeouts: &Timeouts,
     secure: bool,
 ) -> Option<(State, Ticks)> {
+    if ah_esp::is(slot.at.protocol) {
+        return None;
+    }
     let mut flags = before.flags & !flag::ASKED;
     let view = view(slot, flags);
     if view == View::Output {
@@ -115,7 +118,7 @@ fn follow_control(slot: &Slot, change: Option<Transition>, control: ConnId, cont
         _ if slot.protocol == protocol::UDP => State { state: udp::NORMAL, flags: 0 },
         _ => State { state: 0, flags: 0 },
     };
-    if template::assures(slot.protocol, view(slot, after.flags), after.state) {
+    if template::assures(slot.at.protocol, view(slot, after.flags), after.state) {
         table.mark_state(control, template::ASSURED);
     }
     if context.snapshot.has_ftp() && table.get(control).is_some_and(|conn| !conn.is_template()) {

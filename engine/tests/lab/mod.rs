@@ -17,6 +17,9 @@ pub const SERVED: u16 = 80;
 pub const NOT_SERVED: u16 = 81;
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 91, 0, 7);
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 90, 0, 2);
+/// Where keys for IPsec are agreed.
+pub const IPSEC_VIP: Ipv4Addr = Ipv4Addr::new(10, 90, 0, 3);
+pub const IPSEC_SERVER: Ipv4Addr = Ipv4Addr::new(10, 91, 0, 8);
 
 /// Says why a test is skipped, and that it is.
 pub fn skip() -> bool {
@@ -219,14 +222,15 @@ pub fn icmp(kind: u8, about: &[u8]) -> Vec<u8> {
     [&[kind, 0, 0, 0, 0, 0, 0, 0][..], about].concat()
 }
 
-/// Frames, and whether they are uvs's, given the UDP service VIP:SERVED, the TCP service on any
-/// port of VIP, and the UDP server SERVER:SERVED.
+/// Frames, and whether they are uvs's, given the UDP services VIP:SERVED and IPSEC_VIP:500, the TCP
+/// service on any port of VIP, the UDP server SERVER:SERVED and that on any port of IPSEC_SERVER.
 pub fn cases() -> Vec<(&'static str, Vec<u8>, bool)> {
     let v4 = |packet: Vec<u8>| ethernet(&[], 0x0800, &packet);
     let other = Ipv4Addr::new(10, 90, 0, 9);
     let sent = ip(17, VIP, CLIENT, 0, &udp(SERVED, 4000, 0));
     let unrelated = ip(17, VIP, CLIENT, 0, &udp(NOT_SERVED, 4000, 0));
     let to_server = ip(17, CLIENT, SERVER, 0, &udp(4000, SERVED, 0));
+    let to_ipsec = ip(50, CLIENT, IPSEC_SERVER, 0, &[0; 8]);
     let mut options = ip(17, CLIENT, VIP, 0, &[&[1; 40][..], &udp(4000, SERVED, 0)].concat());
     options[0] = 0x4f;
     vec![
@@ -240,6 +244,13 @@ pub fn cases() -> Vec<(&'static str, Vec<u8>, bool)> {
         ("another protocol", v4(ip(132, CLIENT, VIP, 0, &udp(4000, SERVED, 0))), false),
         ("server's reply", v4(ip(17, SERVER, CLIENT, 0, &udp(SERVED, 4000, 0))), true),
         ("server's own", v4(ip(17, SERVER, CLIENT, 0, &udp(53, 4000, 0))), false),
+        ("ESP", v4(ip(50, CLIENT, IPSEC_VIP, 0, &[])), true),
+        ("AH", v4(ip(51, CLIENT, IPSEC_VIP, 0, &[0; 24])), true),
+        ("ESP without ISAKMP", v4(ip(50, CLIENT, VIP, 0, &[0; 24])), false),
+        ("server's ESP", v4(ip(50, IPSEC_SERVER, CLIENT, 0, &[0; 24])), true),
+        ("server's AH without ISAKMP", v4(ip(51, SERVER, CLIENT, 0, &[0; 24])), false),
+        ("not IPsec", v4(ip(49, CLIENT, IPSEC_VIP, 0, &[0; 24])), false),
+        ("ESP unreachable", v4(ip(1, IPSEC_SERVER, CLIENT, 0, &icmp(3, &to_ipsec))), true),
         ("first fragment", v4(ip(17, CLIENT, VIP, 0x2000, &udp(4000, NOT_SERVED, 0))), true),
         ("last fragment", v4(ip(17, CLIENT, VIP, 0x0010, &[0; 8])), true),
         ("server's fragment", v4(ip(17, SERVER, CLIENT, 0x0010, &[0; 8])), true),

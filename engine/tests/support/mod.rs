@@ -142,7 +142,7 @@ impl Lab {
     /// The counts of every server are what the table holds.
     pub fn check_loads(&self) {
         let mut conns: BTreeMap<u32, (u32, u32)> = BTreeMap::new();
-        for conn in self.table.iter() {
+        for conn in self.table.iter().filter(|conn| !conn.is_template()) {
             let counts = conns.entry(conn.dest).or_default();
             match conn.flags & flag::INACTIVE {
                 0 => counts.0 += 1,

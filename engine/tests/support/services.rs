@@ -6,7 +6,7 @@ use std::sync::Arc;
 use uvs_engine::counters::Traffic;
 use uvs_engine::fib::{Fib, Route, Target};
 use uvs_engine::link::Link;
-use uvs_engine::service::{Dest, Endpoint, Service, ServiceKey};
+use uvs_engine::service::{Dest, Endpoint, Persistence, Service, ServiceKey};
 use uvs_engine::snapshot::{Rules, Snapshot};
 use uvs_forward::Method;
 use uvs_sched::{Flags, Load, Name, Scheduler, Server, ServerId};
@@ -42,6 +42,7 @@ pub struct Config {
 pub struct Virtual {
     pub endpoint: Endpoint,
     pub scheduler: Name,
+    pub persistence: Option<Persistence>,
     pub reals: Vec<Real>,
     pub traffic: Arc<Traffic>,
 }
@@ -90,7 +91,8 @@ impl Virtual {
     /// 10.0.0.`last`:80, round robin.
     pub fn new(protocol: u8, last: u8, reals: Vec<Real>) -> Self {
         let endpoint = Endpoint { protocol, address: [10, 0, 0, last].into(), port: 80 };
-        Self { endpoint, scheduler: Name::Rr, reals, traffic: Arc::new(Traffic::new(WORKERS)) }
+        let traffic = Arc::new(Traffic::new(WORKERS));
+        Self { endpoint, scheduler: Name::Rr, persistence: None, reals, traffic }
     }
 }
 
@@ -195,5 +197,6 @@ fn service(virt: &Virtual, dests: &mut Vec<Option<Arc<Dest>>>) -> Service {
     }
     let scheduler = Scheduler::build(virt.scheduler, list.into_iter().collect(), Flags::default());
     let (key, traffic) = (ServiceKey::Endpoint(virt.endpoint), virt.traffic.clone());
-    Service { traffic, ..Service::new(key, scheduler, servers) }
+    let persistence = virt.persistence;
+    Service { traffic, persistence, ..Service::new(key, scheduler, servers) }
 }

@@ -5,47 +5,15 @@ mod lab;
 
 use std::collections::BTreeSet;
 
-use lab::{Lab, assert_nothing_dropped, assert_spread_evenly};
-use rustix::thread::{CpuSet, sched_setaffinity};
-use uvs_control::api::{Counters, WorkerCounters};
-use uvs_lab::{
-    Arms, Director, ECHO_PORT, HTTP_PORT, Host, HttpJob, LabOptions, Method, UdpJob, http_get,
+use lab::{
+    Lab, assert_nothing_dropped, assert_spread_evenly, cores, queues_by_core, stay_on, two_queues,
 };
+use uvs_control::api::{Counters, WorkerCounters};
+use uvs_lab::{Arms, Director, ECHO_PORT, HTTP_PORT, Host, HttpJob, Method, UdpJob, http_get};
 
 const REQUESTS: u64 = 1000;
 const FLOWS: usize = 60;
 const DATAGRAMS: u64 = 1200;
-
-/// A lab whose director has two queues on every interface.
-fn two_queues(arms: Arms, method: Method) -> Option<Lab> {
-    if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
-        eprintln!("skipped: two workers need two cores");
-        return None;
-    }
-    Lab::with(LabOptions { arms, method, queues: 2, ..LabOptions::default() })
-}
-
-/// Which queue of an interface of the director gets a frame: that of the first set (a bit a core)
-/// in which the core is on which it is sent.
-fn queues_by_core(lab: &Lab, interface: &str, sets: [u32; 2]) {
-    for (queue, set) in sets.iter().enumerate() {
-        let file = format!("/sys/class/net/director-{interface}/queues/tx-{queue}/xps_cpus");
-        let write = format!("echo {set:x} > {file}");
-        lab.network.run_in(Host::Switch, "sh", &["-c", &write]).unwrap();
-    }
-}
-
-/// Bits of the cores that there are, as far as `of` has them.
-fn cores(of: u32) -> u32 {
-    let count = cores_present();
-    of & if count < 32 { (1 << count) - 1 } else { u32::MAX }
-}
-
-fn cores_present() -> u32 {
-    let present = std::fs::read_to_string("/sys/devices/system/cpu/present").unwrap();
-    let last = present.trim().rsplit(['-', ',']).next().unwrap();
-    last.parse::<u32>().unwrap() + 1
-}
 
 /// Requests by curl, datagrams, and requests from both cores: all of them right.
 fn all_is_answered(lab: &Lab, engine: &Director) -> Counters {
@@ -63,9 +31,7 @@ fn all_is_answered(lab: &Lab, engine: &Director) -> Counters {
             for core in 0..2 {
                 let job = &job;
                 scope.spawn(move || {
-                    let mut only = CpuSet::new();
-                    only.set(core);
-                    sched_setaffinity(None, &only).unwrap();
+                    stay_on(core);
                     let tally = http_get(job);
                     assert!(tally.is_clean(), "{tally:?}");
                 });

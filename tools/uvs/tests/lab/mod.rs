@@ -7,6 +7,7 @@
 
 mod conversation;
 mod flood;
+mod queues;
 mod wire;
 
 use std::fs::File;
@@ -25,7 +26,8 @@ use uvs_uvsadm::api::{Service, Stats};
 
 pub use conversation::{Conversation, Conversations};
 pub use flood::Flood;
-pub use wire::{Wire, checksum, ipv4, mac, udp};
+pub use queues::{cores, queues_by_core, stay_on, two_queues};
+pub use wire::{Wire, checksum, ipv4, mac, tcp, udp};
 
 /// Both kinds of port, in uvs.toml's words.
 pub const PORTS: [&str; 2] = ["afxdp", "raw"];

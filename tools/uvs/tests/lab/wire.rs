@@ -1,12 +1,12 @@
 //! Whole frames, as a packet socket sends and sees them.
 
 use std::ffi::CString;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::net::addr::SocketAddrArg;
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::sockopt::{Timeout, set_socket_recv_buffer_size_force, set_socket_timeout};
 use rustix::net::{AddressFamily, Protocol, SendFlags, SocketType};
 
 /// A packet socket on an interface of the namespace in which it is opened.
@@ -30,6 +30,8 @@ impl Wire {
         };
         assert_eq!(set, 0);
         rustix::net::bind(&socket, &Interface::named(interface)).unwrap();
+        // What a burst of frames needs before anybody looks.
+        set_socket_recv_buffer_size_force(&socket, 8 << 20).unwrap();
         let limit = Some(Duration::from_millis(20));
         set_socket_timeout(&socket, Timeout::Recv, limit).unwrap();
         Self(socket)
@@ -158,6 +160,22 @@ pub fn udp(from: u16, to: u16, payload: &[u8]) -> Vec<u8> {
     let length = 8 + payload.len() as u16;
     let header = [from, to, length, 0].map(u16::to_be_bytes).concat();
     [&header, payload].concat()
+}
+
+/// A TCP segment in an IPv4 packet, with right checksums (RFC 9293).
+pub fn tcp(from: SocketAddrV4, to: SocketAddrV4, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let mut segment = [from.port(), to.port()].map(u16::to_be_bytes).concat();
+    segment.extend([0, 0, 0, 1, 0, 0, 0, 2, 5 << 4, flags, 16, 0, 0, 0, 0, 0]);
+    segment.extend(payload);
+    let sum = checksum(&with_pseudo_header(*from.ip(), *to.ip(), &segment));
+    segment[16..18].copy_from_slice(&sum);
+    ipv4(6, *from.ip(), *to.ip(), &segment)
+}
+
+/// A TCP segment behind what its checksum covers besides it.
+fn with_pseudo_header(from: Ipv4Addr, to: Ipv4Addr, segment: &[u8]) -> Vec<u8> {
+    let length = (segment.len() as u16).to_be_bytes();
+    [&from.octets()[..], &to.octets(), &[0, 6], &length, segment].concat()
 }
 
 /// The Internet checksum (RFC 1071) of an even number of bytes.
