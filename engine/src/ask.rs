@@ -121,10 +121,12 @@ fn place(question: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
-    const A: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-    const B: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+    const A: Address = Address::v4(Ipv4Addr::new(10, 0, 0, 1));
+    const B: Address = Address::v4(Ipv4Addr::new(10, 0, 0, 2));
 
     fn bytes_waiting(asks: &Asks) -> usize {
         let mut bytes = [0; 16];
@@ -174,7 +176,7 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for n in 0..COUNT {
-                    while !asks.ask(LinkId(0), Ipv4Addr::from(n)) {
+                    while !asks.ask(LinkId(0), Ipv4Addr::from(n).into()) {
                         std::thread::yield_now();
                     }
                 }

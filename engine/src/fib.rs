@@ -22,6 +22,13 @@ pub struct Route {
     pub target: Target,
 }
 
+impl Route {
+    /// How many bits of the network's address count, of its 128.
+    pub fn bits(&self) -> u32 {
+        u32::from(self.prefix) + if self.network.is_v4() { 96 } else { 0 }
+    }
+}
+
 /// Where packets of a route go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -172,13 +179,6 @@ fn range(route: &Route) -> (u128, u128) {
     (first, first | host_bits)
 }
 
-impl Route {
-    /// How many bits of the network's address count, of its 128.
-    fn bits(&self) -> u32 {
-        u32::from(self.prefix) + if self.network.is_v4() { 96 } else { 0 }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,8 +218,11 @@ mod tests {
     }
 
     /// The rule without any cleverness.
-    fn slow(routes: &[Route], ip: u128) -> Target {
-        let inside = |route: &&Route| (range(route).0..=range(route).1).contains(&ip);
+    fn slow(routes: &[Route], ip: Address) -> Target {
+        let inside = |route: &&Route| {
+            let (first, last) = range(route);
+            route.network.is_v4() == ip.is_v4() && (first..=last).contains(&ip.bits())
+        };
         let mut best: Option<&Route> = None;
         for route in routes.iter().filter(inside) {
             if best.is_none_or(|b| route.prefix > b.prefix) {
@@ -232,19 +235,26 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn ranges_hold_what_the_routes_say(
-            routes in proptest::collection::vec((0u32..256, 0u8..=32, 0u8..4), 0..24),
-            probes in proptest::collection::vec(0u32..256, 32),
+            routes in proptest::collection::vec((0u32..256, 0u8..=32, 0u8..4, false..=true), 0..24),
+            probes in proptest::collection::vec((0u32..256, false..=true), 32),
         ) {
             // Networks that differ in their first and last four bits, to meet and nest often.
-            let spread = |n: u32| (n & 0xf0) << 24 | (n & 0x0f);
+            let spread = |n: u32, v6: bool| match v6 {
+                false => Address::from((n >> 4 << 28 | n & 15).to_be_bytes()),
+                true => Address::from((u128::from(n) >> 4 << 124 | u128::from(n) & 15).to_be_bytes()),
+            };
             let routes: Vec<Route> = routes
                 .into_iter()
-                .map(|(n, prefix, id)| route(spread(n).to_be_bytes(), prefix, Target::Link(LinkId(id))))
+                .map(|(n, prefix, id, v6)| Route {
+                    network: spread(n, v6),
+                    prefix: prefix * if v6 { 4 } else { 1 },
+                    target: Target::Link(LinkId(id)),
+                })
                 .collect();
             let fib = Fib::new(vec![], &routes, []);
-            for probe in probes {
-                let ip = spread(probe);
-                proptest::prop_assert_eq!(fib.target(Ipv4Addr::from(ip)), slow(&routes, ip));
+            for (probe, v6) in probes {
+                let ip = spread(probe, v6);
+                proptest::prop_assert_eq!(fib.target(ip), slow(&routes, ip));
             }
         }
     }

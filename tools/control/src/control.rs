@@ -1,7 +1,6 @@
 //! The configuration of a running engine, shared by the API, the signals and the route follower.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use uvs_engine::calls::Calls;
@@ -266,10 +265,7 @@ impl Inner {
         if let Some(follower) = &self.follower {
             let views = self.director.services();
             let dests = views.iter().flat_map(|service| &service.dests);
-            let servers = dests.filter_map(|dest| match dest.config.address {
-                IpAddr::V4(v4) => Some(v4),
-                IpAddr::V6(_) => None,
-            });
+            let servers = dests.map(|dest| dest.config.address.into());
             follower.keep(servers.collect());
         }
         Ok(())
