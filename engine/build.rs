@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use libbpf_cargo::SkeletonBuilder;
 
 const SOURCE: &str = "src/port/steer.bpf.c";
+const MARKS: &str = "src/port/steer/marks.bpf.h";
 
 fn main() {
     println!("cargo:rerun-if-changed={SOURCE}");
+    println!("cargo:rerun-if-changed={MARKS}");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     // clang's bpf target does not look where Debian keeps the machine's own <asm/types.h>.
     let machine = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets CARGO_CFG_TARGET_ARCH");

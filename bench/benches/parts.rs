@@ -13,6 +13,8 @@ use uvs_bench::rig::shuffled;
 use uvs_bench::services;
 use uvs_bench::table::found;
 use uvs_engine::clock::Ticks;
+use uvs_engine::link::LinkId;
+use uvs_engine::marks::{MarkRule, Marks, Network, Packet};
 use uvs_engine::port::BATCH;
 use uvs_engine::table::{InKey, Table};
 use uvs_forward::Offsets;
@@ -26,7 +28,7 @@ criterion_group! {
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1))
         .sample_size(30);
-    targets = parse, checksum, table, schedulers, shift
+    targets = parse, checksum, marks, table, schedulers, shift
 }
 criterion_main!(parts);
 
@@ -84,6 +86,38 @@ fn checksum(criterion: &mut Criterion) {
         group.throughput(Throughput::Bytes(len as u64));
         group.bench_function(BenchmarkId::from_parameter(len), |bencher| {
             bencher.iter(|| Sum::of(black_box(&bytes[..len])).finish());
+        });
+    }
+    group.finish();
+}
+
+/// The mark of a packet that the last of the rules matches. Each is for a client's network, one of
+/// ours and a range of ports.
+fn marks(criterion: &mut Criterion) {
+    let network = |bits| Some(Network { address: Ipv4Addr::from_bits(bits).into(), prefix: 24 });
+    let rule = |number: u32| MarkRule {
+        source: network(0xac10_0000 + (number << 8)),
+        destination: network(0x0a00_0000 + (number << 8)),
+        protocol: Some(protocol::TCP),
+        ports: Some(8000 + number as u16..=8010 + number as u16),
+        link: None,
+        mark: number + 1,
+    };
+    let mut group = criterion.benchmark_group("mark by rules");
+    for count in [1, 16, 256, 1024] {
+        let marks = Marks::new((0..count).map(rule).collect());
+        let last = count - 1;
+        let packet = Packet {
+            link: LinkId(0),
+            protocol: protocol::TCP,
+            source: Ipv4Addr::from_bits(0xac10_0007 + (last << 8)).into(),
+            source_port: 1024,
+            destination: Ipv4Addr::from_bits(0x0a00_0007 + (last << 8)).into(),
+            destination_port: 8005 + last as u16,
+        };
+        assert_eq!(marks.of(&packet), count);
+        group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+            bencher.iter(|| marks.of(black_box(&packet)));
         });
     }
     group.finish();

@@ -290,18 +290,17 @@ impl Pair {
     /// When a thread does.
     pub fn scale(&mut self, span: Duration) -> f64 {
         let (count, table) = (self.count, &*self.table);
-        let [first, second] = &mut self.owners;
-        let run = |owners: Vec<(u32, &mut Owner)>| -> f64 {
-            let span = &Span::new(span, owners.len());
+        let run = |parts: Vec<&mut [Owner]>| -> f64 {
+            let span = &Span::new(span, parts.len());
             thread::scope(|scope| {
-                let work = |(worker, owner)| move || work(table, owner, count, worker, span);
-                let threads = owners.into_iter().map(|one| scope.spawn(work(one)));
+                let work = |owners| move || work(table, owners, count, span);
+                let threads = parts.into_iter().map(|owners| scope.spawn(work(owners)));
                 let threads: Vec<_> = threads.collect();
                 threads.into_iter().map(|thread| thread.join().expect("a thread's rate")).sum()
             })
         };
-        let alone = run(vec![(0, &mut *first)]);
-        run(vec![(0, first), (1, second)]) / alone
+        let alone = run(vec![&mut self.owners]);
+        run(self.owners.chunks_mut(1).collect()) / alone
     }
 }
 
@@ -326,10 +325,11 @@ fn put(owner: &mut Owner, number: u32) -> bool {
     matches!(made, Inserted::New(_))
 }
 
-/// Works until the time is over; gives operations a second of this thread's processor time.
-fn work(table: &Table, owner: &mut Owner, count: u32, worker: u32, span: &Span) -> f64 {
+/// Works as the first of these owners until the time is over, and lets all of them free what was
+/// removed; gives operations a second of this thread's processor time.
+fn work(table: &Table, owners: &mut [Owner], count: u32, span: &Span) -> f64 {
     static ROUND: AtomicU32 = AtomicU32::new(1);
-    core_affinity::set_for_current(CoreId { id: worker as usize });
+    core_affinity::set_for_current(CoreId { id: owners[0].worker().into() });
     // Relaxed: only to be another one each time.
     let mut random = u64::from(ROUND.fetch_add(1, Ordering::Relaxed)) << 32 | 0x9e37_79b9;
     let (mut operations, mut gone) = (0, Gone(0));
@@ -347,13 +347,15 @@ fn work(table: &Table, owner: &mut Owner, count: u32, worker: u32, span: &Span) 
                 let number = (next(&mut random) % u64::from(count)) as u32;
                 let key = key(Family::V4, number);
                 if let Some(conn) = table.lookup_in(table.hash_of(&key), &key) {
-                    owner.remove(conn.id);
+                    owners[0].remove(conn.id);
                 }
-                put(owner, number);
+                put(&mut owners[0], number);
                 operations += 2;
             }
         }
-        owner.expire(START, BUDGET, &mut gone);
+        for owner in &mut *owners {
+            owner.expire(START, BUDGET, &mut gone);
+        }
         if start.elapsed() >= span.time {
             span.stop.store(true, Ordering::Relaxed);
         }

@@ -29,8 +29,7 @@ impl Address {
     /// An IPv6 address.
     #[inline]
     pub const fn v6(address: Ipv6Addr) -> Self {
-        let bits = address.to_bits();
-        Self::from_words((bits >> 64) as u64, bits as u64)
+        Self::from_bits(address.to_bits())
     }
 
     /// The address of these 128 bits.
@@ -39,16 +38,22 @@ impl Address {
         Self { high, low }
     }
 
-    /// Its 128 bits as a number.
-    #[inline]
-    pub const fn bits(self) -> u128 {
-        (self.high as u128) << 64 | self.low as u128
-    }
-
     /// Its 128 bits, upper half first.
     #[inline]
     pub(crate) const fn words(self) -> (u64, u64) {
         (self.high, self.low)
+    }
+
+    /// The address of these 128 bits.
+    #[inline]
+    pub(crate) const fn from_bits(bits: u128) -> Self {
+        Self::from_words((bits >> 64) as u64, bits as u64)
+    }
+
+    /// Its 128 bits as one number, by which addresses are ordered.
+    #[inline]
+    pub const fn to_bits(self) -> u128 {
+        (self.high as u128) << 64 | self.low as u128
     }
 
     /// The lower 32 bits: of an IPv4 address, all of it.
@@ -73,7 +78,7 @@ impl Address {
     pub const fn to_ip(self) -> IpAddr {
         match self.to_v4() {
             Some(v4) => IpAddr::V4(v4),
-            None => IpAddr::V6(Ipv6Addr::from_bits(self.bits())),
+            None => IpAddr::V6(Ipv6Addr::from_bits(self.to_bits())),
         }
     }
 
@@ -105,7 +110,12 @@ impl Mask {
             1..=127 => u128::MAX << (128 - prefix),
             _ => u128::MAX,
         };
-        Self(Address::from_words((bits >> 64) as u64, bits as u64))
+        Self(Address::from_bits(bits))
+    }
+
+    /// Its bits as one number.
+    pub(crate) const fn to_bits(self) -> u128 {
+        self.0.to_bits()
     }
 }
 

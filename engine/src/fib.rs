@@ -115,7 +115,7 @@ impl Fib {
     }
 
     fn target(&self, destination: Address) -> Target {
-        let bits = destination.bits();
+        let bits = destination.to_bits();
         let after = self.starts.partition_point(|start| *start <= bits);
         self.targets[after - 1]
     }
@@ -175,7 +175,7 @@ impl Ranges {
 /// First and last address of a route.
 fn range(route: &Route) -> (u128, u128) {
     let host_bits = u128::MAX.checked_shr(route.bits()).unwrap_or(0);
-    let first = route.network.bits() & !host_bits;
+    let first = route.network.to_bits() & !host_bits;
     (first, first | host_bits)
 }
 
@@ -221,7 +221,7 @@ mod tests {
     fn slow(routes: &[Route], ip: Address) -> Target {
         let inside = |route: &&Route| {
             let (first, last) = range(route);
-            route.network.is_v4() == ip.is_v4() && (first..=last).contains(&ip.bits())
+            route.network.is_v4() == ip.is_v4() && (first..=last).contains(&ip.to_bits())
         };
         let mut best: Option<&Route> = None;
         for route in routes.iter().filter(inside) {

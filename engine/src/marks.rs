@@ -1,10 +1,17 @@
 //! Firewall marks: which packets have which mark. uvs has no netfilter, so rules of its own say
 //! it; the first rule that matches a packet decides.
 
+mod classifier;
+
 use std::ops::RangeInclusive;
 
-use crate::address::Address;
+use crate::address::{Address, Mask};
 use crate::link::LinkId;
+
+pub(crate) use classifier::{Classifier, Ranges};
+
+/// The most rules that the steering program has room for, and so that there may be.
+pub const MAX_RULES: usize = 1024;
 
 /// What a rule looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,15 +57,17 @@ pub struct MarkRule {
 }
 
 /// Rules, ready to be asked for each packet.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Marks {
     rules: Vec<MarkRule>,
+    classifier: Classifier,
 }
 
 impl Marks {
     /// Compiles rules.
     pub fn new(rules: Vec<MarkRule>) -> Self {
-        Self { rules }
+        let classifier = Classifier::new(&rules);
+        Self { rules, classifier }
     }
 
     /// Whether there is no rule.
@@ -73,29 +82,48 @@ impl Marks {
     }
 
     /// The mark of a packet; 0 is none.
+    #[inline]
     pub fn of(&self, packet: &Packet) -> u32 {
-        self.rules.iter().find(|rule| rule.matches(packet)).map_or(0, |rule| rule.mark)
+        self.classifier.first(packet).map_or(0, |rule| self.rules[rule].mark)
+    }
+
+    pub(crate) fn classifier(&self) -> &Classifier {
+        &self.classifier
     }
 }
 
-impl MarkRule {
-    fn matches(&self, packet: &Packet) -> bool {
-        self.source.is_none_or(|network| network.has(packet.source))
-            && self.destination.is_none_or(|network| network.has(packet.destination))
-            && self.protocol.is_none_or(|protocol| protocol == packet.protocol)
-            && self.ports.as_ref().is_none_or(|ports| ports.contains(&packet.destination_port))
-            && self.link.is_none_or(|link| link == packet.link)
+impl Default for Marks {
+    fn default() -> Self {
+        Self::new(Vec::new())
     }
 }
+
+/// What is compiled follows from the rules.
+impl PartialEq for Marks {
+    fn eq(&self, other: &Self) -> bool {
+        self.rules == other.rules
+    }
+}
+
+impl Eq for Marks {}
 
 impl Network {
     /// Whether an address is in it.
     pub fn has(&self, address: Address) -> bool {
-        let bits = match self.address.is_v4() {
-            true => 96 + self.prefix.min(32),
-            false => self.prefix,
-        };
-        let mask = crate::address::Mask::v6(bits);
+        let mask = self.mask();
         self.address.is_v4() == address.is_v4() && self.address.masked(mask) == address.masked(mask)
     }
+
+    /// Its first and last address as numbers; one of IPv6 may have all of IPv4 between them.
+    fn ends(&self) -> (u128, u128) {
+        let first = self.address.masked(self.mask()).to_bits();
+        (first, first | !self.mask().to_bits())
+    }
+
+    fn mask(&self) -> Mask {
+        Mask::v6(if self.address.is_v4() { 96 + self.prefix.min(32) } else { self.prefix })
+    }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -43,6 +43,7 @@ fn steered() -> Steered {
             endpoint(17, IPSEC_VIP, 500),
         ]),
         servers: HashSet::from([endpoint(17, SERVER, SERVED), endpoint(17, IPSEC_SERVER, 0)]),
+        ..Steered::default()
     }
 }
 

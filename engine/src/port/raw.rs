@@ -250,9 +250,9 @@ pub(super) fn open(
         }
     }
     let mut by = "";
-    for link in links {
+    for (at, link) in links.iter().enumerate() {
         by = steering
-            .shut_ingress(link)
+            .shut_ingress(link, LinkId(at as u8))
             .map_err(|error| OpenError::kernel(&link.name, "filtering its ingress", error))?;
     }
     report.push(format!("raw packet sockets: taken; a {by} keeps their frames from the kernel"));

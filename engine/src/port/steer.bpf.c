@@ -18,6 +18,8 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "steer/marks.bpf.h"
+
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
 // Two tags are what a provider bridge leaves on a frame (802.1ad).
@@ -26,6 +28,7 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 #define IP_OFFSET 0x1fff
 #define ISAKMP_PORT 500
 #define KEEP_ALL 0xffffffff
+#define QUEUES_PER_LINK 256
 // A uvs whose heart has not beaten for so long, in nanoseconds, is gone.
 #define DEAD_AFTER 2000000000ULL
 
@@ -72,7 +75,7 @@ struct {
 	__type(value, __u8);
 } nat_servers SEC(".maps");
 
-// ifindex -> the slot in `xsks` of that link's queue 0.
+// ifindex -> the slot in `xsks` of that link's queue 0, which is its number * QUEUES_PER_LINK.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 8);
@@ -130,6 +133,11 @@ static __always_inline int known(void *map, __u8 proto, __be32 addr, __be16 port
 	return bpf_map_lookup_elem(map, &key) != 0;
 }
 
+static __always_inline int has_ports(__u8 proto)
+{
+	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_SCTP;
+}
+
 // Protocol and ports by which the connection is found of what begins at `offset`. AH and ESP go with
 // the UDP connection of ISAKMP, over which their keys were agreed.
 static __always_inline int load_ports(const struct frame *frame, __u32 offset, __u8 *proto,
@@ -140,13 +148,27 @@ static __always_inline int load_ports(const struct frame *frame, __u32 offset, _
 		ports[0] = ports[1] = bpf_htons(ISAKMP_PORT);
 		return 0;
 	}
-	if (*proto != IPPROTO_TCP && *proto != IPPROTO_UDP && *proto != IPPROTO_SCTP)
+	if (!has_ports(*proto))
 		return -1;
 	return load(frame, offset, ports, 2 * sizeof(*ports));
 }
 
+// Whether a packet has a firewall mark that is served.
+static __always_inline int marked(const struct frame *frame, __u8 proto, __be32 from, __be32 to,
+				  __u32 port)
+{
+	__u32 link = frame->skb ? frame->skb->ifindex : frame->xdp->ingress_ifindex;
+	__u32 first = 0, *slot;
+
+	if (!has_ports(proto) || !bpf_map_lookup_elem(&marks, &first))
+		return 0;
+	slot = bpf_map_lookup_elem(&links, &link);
+	return mark_is_served(slot ? *slot / QUEUES_PER_LINK : MARK_NO_LINK, proto, from, to, port);
+}
+
 // An ICMP error is ours when the packet it is about is: one that a VIP sent to a client, or one
-// that a client sent and a real server behind NAT, or a router before it, could not take.
+// that a client sent and a real server behind NAT, or a router before it, could not take. What a
+// VIP sent has the mark of what it answers.
 static __always_inline int serves_error(const struct frame *frame, __u32 icmp, __be32 to)
 {
 	struct iphdr about;
@@ -162,13 +184,19 @@ static __always_inline int serves_error(const struct frame *frame, __u32 icmp, _
 	if (about.frag_off & bpf_htons(IP_OFFSET)) {
 		if (about.saddr == to && bpf_map_lookup_elem(&vips, &about.saddr))
 			return 1;
-		return bpf_map_lookup_elem(&nat_servers, &about.daddr) != 0;
+		if (bpf_map_lookup_elem(&nat_servers, &about.daddr))
+			return 1;
+		return about.saddr == to &&
+		       marked(frame, about.protocol, about.daddr, about.saddr, MARK_NO_PORT);
 	}
 	if (load_ports(frame, icmp + 8 + about.ihl * 4, &about.protocol, ports))
 		return 0;
 	if (about.saddr == to && known(&services, about.protocol, about.saddr, ports[0]))
 		return 1;
-	return known(&servers, about.protocol, about.daddr, ports[1]);
+	if (known(&servers, about.protocol, about.daddr, ports[1]))
+		return 1;
+	return about.saddr == to &&
+	       marked(frame, about.protocol, about.daddr, about.saddr, bpf_ntohs(ports[0]));
 }
 
 static __always_inline int serves_ip(const struct frame *frame, __u32 offset)
@@ -186,14 +214,17 @@ static __always_inline int serves_ip(const struct frame *frame, __u32 offset)
 		if (bpf_map_lookup_elem(&vips, &addr))
 			return 1;
 		addr = ip.saddr;
-		return bpf_map_lookup_elem(&nat_servers, &addr) != 0;
+		if (bpf_map_lookup_elem(&nat_servers, &addr))
+			return 1;
+		return marked(frame, ip.protocol, ip.saddr, ip.daddr, MARK_NO_PORT);
 	}
 	if (ip.protocol == IPPROTO_ICMP)
 		return serves_error(frame, offset, ip.daddr);
 	if (load_ports(frame, offset, &ip.protocol, ports))
 		return 0;
 	return known(&services, ip.protocol, ip.daddr, ports[1]) ||
-	       known(&servers, ip.protocol, ip.saddr, ports[0]);
+	       known(&servers, ip.protocol, ip.saddr, ports[0]) ||
+	       marked(frame, ip.protocol, ip.saddr, ip.daddr, bpf_ntohs(ports[1]));
 }
 
 static __always_inline int is_tag(__be16 type)

@@ -3,10 +3,13 @@
 //! The program is `steer.bpf.c`; this side loads it once for all links, hangs it up and keeps its
 //! tables at what is served.
 
+mod marks;
+
 use std::collections::HashSet;
 use std::hash::Hash;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, Object, ObjectBuilder};
@@ -14,7 +17,9 @@ use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, Object, ObjectBuilder};
 use super::OpenError;
 use super::hook::{Filter, Heart, Hook, XdpMode, tcx, xdp};
 use crate::link::{Link, LinkId};
+use crate::marks::Marks;
 pub use crate::service::Endpoint;
+use marks::MarkRules;
 
 /// How often the kernel is asked again for the memory of a map's entry, and after which pause.
 const MEMORY_TRIES: u32 = 100;
@@ -45,6 +50,10 @@ pub struct Steered {
     pub services: HashSet<Endpoint>,
     /// Real servers behind NAT: what their replies come from.
     pub servers: HashSet<Endpoint>,
+    /// Firewall marks: which packets have which.
+    pub marks: Arc<Marks>,
+    /// The marks that have a service: what clients send is also what has one of these.
+    pub served: HashSet<u32>,
 }
 
 /// The tables were not brought to what was wanted.
@@ -96,6 +105,7 @@ pub struct Steering {
     servers: Table<8>,
     vips: Table<4>,
     nat_servers: Table<4>,
+    marks: MarkRules,
     links: MapHandle,
     /// Only for AF_XDP: a kernel that is built without it has no such map.
     xsks: Option<MapHandle>,
@@ -126,6 +136,7 @@ impl Steering {
             servers: Table::new("servers", &object)?,
             vips: Table::new("vips", &object)?,
             nat_servers: Table::new("nat_servers", &object)?,
+            marks: MarkRules::new(&object)?,
             links: map(&object, "links")?,
             xsks: match programs {
                 Programs::Xdp => Some(map(&object, "xsks")?),
@@ -149,22 +160,29 @@ impl Steering {
         let nat_servers: HashSet<_> = wanted.servers.iter().filter_map(Endpoint::octets).collect();
         self.services.check(&services)?;
         self.servers.check(&servers)?;
+        self.marks.check(wanted)?;
 
         self.services.add(&services)?;
         self.servers.add(&servers)?;
         self.vips.add(&vips)?;
         self.nat_servers.add(&nat_servers)?;
+        self.marks.update(wanted)?;
         self.services.keep(&services)?;
         self.servers.keep(&servers)?;
         self.vips.keep(&vips)?;
         self.nat_servers.keep(&nat_servers)
     }
 
-    /// Hangs the XDP program on a link.
-    pub(super) fn attach_xdp(&mut self, link: &Link, id: LinkId, mode: XdpMode) -> io::Result<()> {
+    /// Tells the program which link an interface is.
+    fn number(&self, link: &Link, id: LinkId) -> io::Result<()> {
         let slot = u32::from(id.0) * QUEUES_PER_LINK;
         let (key, value) = (link.ifindex.to_ne_bytes(), slot.to_ne_bytes());
-        self.links.update(&key, &value, MapFlags::ANY).map_err(io::Error::other)?;
+        self.links.update(&key, &value, MapFlags::ANY).map_err(io::Error::other)
+    }
+
+    /// Hangs the XDP program on a link.
+    pub(super) fn attach_xdp(&mut self, link: &Link, id: LinkId, mode: XdpMode) -> io::Result<()> {
+        self.number(link, id)?;
         let hook = xdp(self.program("uvs_xdp"), link.ifindex, mode)?;
         self.hooks.push(hook);
         Ok(())
@@ -188,7 +206,8 @@ impl Steering {
 
     /// Keeps our frames from the kernel behind the packet sockets of a link, and says by what:
     /// a tcx link where the kernel has it, else a tc filter.
-    pub(super) fn shut_ingress(&mut self, link: &Link) -> io::Result<&'static str> {
+    pub(super) fn shut_ingress(&mut self, link: &Link, id: LinkId) -> io::Result<&'static str> {
+        self.number(link, id)?;
         match tcx(self.program("uvs_tcx"), link.ifindex) {
             Ok(hook) => {
                 self.hooks.push(hook);
@@ -321,7 +340,7 @@ mod tests {
     }
 
     /// linux/pkt_cls.h
-    const TC_ACT_SHOT: i32 = 2;
+    pub(super) const TC_ACT_SHOT: i32 = 2;
 
     fn steered() -> Steered {
         let endpoint = |protocol, address: Ipv4Addr, port| Endpoint {
@@ -336,11 +355,12 @@ mod tests {
                 endpoint(17, IPSEC_VIP, 500),
             ]),
             servers: HashSet::from([endpoint(17, SERVER, SERVED), endpoint(17, IPSEC_SERVER, 0)]),
+            ..Steered::default()
         }
     }
 
     /// What a program returns for a frame (BPF_PROG_TEST_RUN).
-    fn verdict(program: BorrowedFd<'_>, frame: &[u8]) -> i32 {
+    pub(super) fn verdict(program: BorrowedFd<'_>, frame: &[u8]) -> i32 {
         use std::os::fd::AsRawFd;
         let mut options = libbpf_sys::bpf_test_run_opts {
             sz: size_of::<libbpf_sys::bpf_test_run_opts>() as _,

@@ -13,12 +13,11 @@ use uvs_engine::service::{Endpoint, FTP, ServiceKey};
 use uvs_engine::snapshot::{Rules, Snapshot};
 use uvs_engine::table::Table;
 use uvs_forward::wire::protocol;
-use uvs_uvsadm::api::{self, ApiError, Change, Rates, Stats};
+use uvs_uvsadm::api::{ApiError, Change, Rates, Stats};
 
 use crate::config::Config;
 use crate::director::Director;
 use crate::host::Follower;
-use crate::marks;
 use crate::rules::{self, Targets};
 use crate::service::ServiceView;
 
@@ -256,7 +255,7 @@ impl Inner {
 
     fn change_with(&mut self, rules: Rules, changes: &[Change]) -> Result<(), ChangeError> {
         if self.steering.is_some() {
-            check_reach(&rules, changes)?;
+            check_reach(changes)?;
         }
         self.director
             .apply_with(rules, changes)
@@ -289,52 +288,52 @@ impl Inner {
 }
 
 /// That packets for what is asked for come to the workers at all.
-fn check_reach(rules: &Rules, changes: &[Change]) -> Result<(), ChangeError> {
-    for (number, change) in changes.iter().enumerate() {
-        let Change::AddService { service } = change else { continue };
-        let missing = match service.key {
-            key if key.is_ipv6() => "IPv6 services, which uvs does not forward yet".to_owned(),
-            api::ServiceKey::Mark { mark, .. } => {
-                let mut of_mark = rules.marks.rules().iter().filter(|rule| rule.mark == mark);
-                if of_mark.all(marks::can_be_steered) {
-                    continue;
-                }
-                format!(
-                    "a [[marks]] rule for mark {mark} without a destination of /{} or longer, \
-                     whose packets uvs cannot pick out yet",
-                    marks::STEERED_PREFIX
-                )
-            }
-            _ => continue,
-        };
-        return Err(ChangeError::Refused(number, ApiError::not_supported(missing)));
-    }
-    Ok(())
+fn check_reach(changes: &[Change]) -> Result<(), ChangeError> {
+    let is_ipv6 = |change: &Change| match change {
+        Change::AddService { service } => service.key.is_ipv6(),
+        _ => false,
+    };
+    let Some(number) = changes.iter().position(is_ipv6) else { return Ok(()) };
+    let missing = "IPv6 services, which uvs does not forward yet".to_owned();
+    Err(ChangeError::Refused(number, ApiError::not_supported(missing)))
 }
 
 /// What the steering program has to send to the workers: what is for a service, or for one that
 /// was removed while connections are left, and the replies of NAT servers.
 fn steered(snapshot: &Snapshot, lingering: &HashSet<ServiceKey>) -> Steered {
-    let mut services: HashSet<Endpoint> = HashSet::new();
+    let servers = snapshot.nat_servers().flat_map(|server| of_each_protocol(*server)).collect();
+    let marks = snapshot.rules.marks.clone();
+    let mut steered = Steered { servers, marks, ..Steered::default() };
     for service in snapshot.services() {
-        let data = match service.key {
-            ServiceKey::Endpoint(end) if end.port == FTP && end.protocol == protocol::TCP => {
-                // Its data connections come to other ports.
-                Some(Endpoint { port: 0, ..end })
-            }
-            _ => None,
-        };
-        services.extend(data);
+        if let ServiceKey::Endpoint(end) = service.key
+            && (end.protocol, end.port) == (protocol::TCP, FTP)
+        {
+            // Its data connections come to other ports.
+            steered.services.insert(Endpoint { port: 0, ..end });
+        }
     }
     for key in snapshot.services().iter().map(|service| &service.key).chain(lingering) {
         match *key {
-            ServiceKey::Endpoint(endpoint) => services.extend([endpoint]),
-            ServiceKey::Mark { mark, v6 } => {
-                let rules = snapshot.rules.marks.rules().iter().filter(|rule| rule.mark == mark);
-                let ends = rules.flat_map(marks::endpoints);
-                services.extend(ends.filter(|end| end.address.is_v4() != v6));
+            ServiceKey::Endpoint(endpoint) => {
+                steered.services.insert(endpoint);
             }
+            ServiceKey::Mark { mark, v6: false } => {
+                steered.served.insert(mark);
+            }
+            // IPv6 is not steered yet.
+            ServiceKey::Mark { v6: true, .. } => {}
         }
     }
-    Steered { services, servers: snapshot.nat_servers().copied().collect() }
+    steered
+}
+
+/// The endpoints of an endpoint that is of any protocol, as those of a mark's servers are: the
+/// steering program asks for the one that a frame has.
+fn of_each_protocol(endpoint: Endpoint) -> Vec<Endpoint> {
+    match endpoint.protocol {
+        0 => [protocol::TCP, protocol::UDP, protocol::SCTP]
+            .map(|protocol| Endpoint { protocol, ..endpoint })
+            .to_vec(),
+        _ => vec![endpoint],
+    }
 }

@@ -1,16 +1,13 @@
 //! `[[marks]]` of uvs.toml: which packets have which firewall mark.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use serde::Deserialize;
 use toml::Spanned;
-use uvs_engine::address::Address;
 use uvs_engine::link::LinkId;
-use uvs_engine::marks::{MarkRule, Network};
-use uvs_engine::service::Endpoint;
-use uvs_forward::wire::protocol;
+use uvs_engine::marks::{MAX_RULES, MarkRule, Network};
 use uvs_uvsadm::api::Protocol;
 
 use crate::config::{Wrong, line};
@@ -44,12 +41,17 @@ impl fmt::Display for Ports {
     }
 }
 
-/// The rules, if each makes sense and none contradicts another.
+/// The rules, if each makes sense, none contradicts another and they are not too many.
 pub(crate) fn check(
     files: &[Spanned<MarkFile>],
     interfaces: &[String],
     text: &str,
 ) -> Result<Vec<MarkRule>, Wrong> {
+    if let Some(first) = files.get(MAX_RULES) {
+        let message =
+            format!("there are {} [[marks]] rules; there may be {MAX_RULES}", files.len());
+        return Err((first.span(), message));
+    }
     let mut rules: Vec<MarkRule> = Vec::new();
     for file in files {
         let rule = file.get_ref().rule(interfaces)?;
@@ -136,6 +138,8 @@ fn network(name: &str, text: &Spanned<String>) -> Result<Network, Wrong> {
         None => (value.as_str(), None),
     };
     let parsed = address.parse().ok().and_then(|address: IpAddr| {
+        // An IPv4 address is written as one: of a mapped one nobody knows which bits are meant.
+        let address = (address == address.to_canonical()).then_some(address)?;
         let bits = if address.is_ipv4() { 32 } else { 128 };
         let prefix = prefix.map_or(Some(bits), |prefix| prefix.parse().ok())?;
         (prefix <= bits).then(|| Network { address: address.into(), prefix })
@@ -236,49 +240,10 @@ fn without(mut piece: Matches, taken: &Matches) -> Vec<Matches> {
     left
 }
 
-/// The shortest prefix of a destination whose addresses the steering program is told one by one.
-pub(crate) const STEERED_PREFIX: u8 = 22;
-
-/// The addresses that a rule is for, if they are so few that the steering program can know them.
-fn steered(rule: &MarkRule) -> Option<Vec<Address>> {
-    let Network { address, prefix } = rule.destination?;
-    let Some(v4) = address.to_v4() else { return (prefix == 128).then(|| vec![address]) };
-    if prefix < STEERED_PREFIX {
-        return None;
-    }
-    let count = 1u32 << (32 - prefix.min(32));
-    let first = v4.to_bits() & !(count - 1);
-    Some((first..=first + (count - 1)).map(|bits| Ipv4Addr::from_bits(bits).into()).collect())
-}
-
-/// Whether the steering program can know what a rule matches.
-pub(crate) fn can_be_steered(rule: &MarkRule) -> bool {
-    steered(rule).is_some()
-}
-
-/// The endpoints that the steering program has to know for a rule, if it can. Port 0 is any, which
-/// may be more than the rule matches; the rest goes back to the host.
-pub(crate) fn endpoints(rule: &MarkRule) -> Vec<Endpoint> {
-    let all = [protocol::TCP, protocol::UDP, protocol::SCTP];
-    let port = match &rule.ports {
-        Some(ports) if ports.start() == ports.end() => *ports.start(),
-        _ => 0,
-    };
-    let protocols = all.into_iter().filter(|number| rule.protocol.is_none_or(|p| p == *number));
-    let addresses = steered(rule).unwrap_or_default();
-    let ends = |protocol| addresses.iter().map(move |address| (protocol, *address));
-    protocols
-        .flat_map(ends)
-        .map(|(protocol, address)| Endpoint { protocol, address, port })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use crate::config::Config;
     use uvs_engine::marks::MarkRule;
-
-    use super::endpoints;
 
     fn rules(marks: &str) -> Result<Vec<MarkRule>, String> {
         let text = format!("outside = \"eth0\"\ninside = \"eth1\"\n{marks}");
@@ -315,9 +280,8 @@ mark = 9
         assert_eq!((first.protocol, first.ports.clone()), (Some(6), Some(8000..=8099)));
         assert_eq!(first.source.map(|network| network.prefix), Some(12));
         assert_eq!((first.link.map(|link| link.0), first.mark), (Some(1), 7));
-        let steered: Vec<(u8, u16)> =
-            rules.iter().flat_map(endpoints).map(|end| (end.protocol, end.port)).collect();
-        assert_eq!(steered, [(6, 0), (17, 53)], "not the network");
+        assert_eq!((rules[1].protocol, rules[1].ports.clone()), (None, None));
+        assert_eq!(rules[2].ports, Some(53..=53));
     }
 
     #[test]
@@ -333,6 +297,7 @@ mark = 9
             ),
             ("source = \"x\"", "line 5: `source` is \"x\"; it may be an address or a network like"),
             ("source = \"::1\"\ndestination = \"10.0.0.1\"", "line 6: `source` and `destination`"),
+            ("source = \"::ffff:10.0.0.0/104\"", "line 5: `source` is \"::ffff:10.0.0.0/104\"; it"),
             ("ports = 80", "line 5: `ports` needs a `protocol` that has ports: tcp, udp or sctp"),
             ("protocol = \"icmp\"", "line 5: `protocol` is \"icmp\"; it may be tcp, udp or sctp"),
             ("protocol = \"tcp\"\nports = \"9-8\"", "line 6: `ports` is \"9-8\"; it may be a port"),
@@ -348,6 +313,19 @@ mark = 9
         }
         assert!(wrong("[[marks]]\nmark = 0\n").contains("line 4: `mark` is 0, which is no mark"));
         assert!(wrong("[[marks]]\nsource = \"::1\"\n").contains("line 3: missing field `mark`"));
+    }
+
+    #[test]
+    fn there_may_be_1024_rules() {
+        let of = |count: u32| -> String {
+            let rule =
+                |n| format!("[[marks]]\nmark = 1\nsource = \"10.0.{}.{}\"\n", n / 256, n % 256);
+            (0..count).map(rule).collect()
+        };
+        assert_eq!(rules(&of(1024)).unwrap().len(), 1024);
+        // Two lines before the first one, three a rule.
+        let expected = "uvs.toml, line 3075: there are 1025 [[marks]] rules; there may be 1024";
+        assert_eq!(wrong(&of(1025)), expected);
     }
 
     #[test]

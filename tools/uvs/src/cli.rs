@@ -121,7 +121,7 @@ Example of a uvs.toml (only `outside` is needed):
   tcp = 900
   tcpfin = 120
   udp = 300
-  [[marks]]                    # firewall marks; the first rule that matches a packet decides
+  [[marks]]                    # firewall marks, at most 1,024; the first that matches decides
   destination = \"10.0.0.1\"     # or source, each an address or a network
   protocol = \"tcp\"             # tcp, udp or sctp
   ports = \"8000-8099\"          # of the destination

@@ -260,7 +260,7 @@ fn network(route: &Route) -> (u128, u32) {
 
 /// The first `bits` of an address's 128.
 fn masked(address: Address, bits: u32) -> u128 {
-    address.bits() & !u128::MAX.checked_shr(bits).unwrap_or(0)
+    address.to_bits() & !u128::MAX.checked_shr(bits).unwrap_or(0)
 }
 
 fn is_inside(route: &Route, networks: &HashSet<(u128, u32)>) -> bool {
