@@ -54,7 +54,8 @@ const MARKED: [&str; 2] = ["10.9.0.0", "fd09::"];
 /// Connections that fit: more than any recording opens.
 const CAPACITY: u64 = 1 << 16;
 
-/// A real server's Ethernet address: server n of the lab is 10.0.1.n and fd00:2::n.
+/// A real server's Ethernet address: server n of the lab is 10.0.1.n and
+/// fd00:2::n, the latter in hexadecimal.
 pub fn server_mac(number: u8) -> [u8; 6] {
     mac(1, number)
 }
@@ -302,6 +303,13 @@ impl Rig {
     }
 }
 
+impl Drop for Rig {
+    fn drop(&mut self) {
+        // Frames may wait for an address that is none of the lab's.
+        self.worker.stop();
+    }
+}
+
 fn parsed(line: &str) -> Result<Command, Stop> {
     let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
     parse(&arguments).map_err(|error| Stop::NotSupported(error.reason().to_owned()))
@@ -339,7 +347,7 @@ fn fib(mtu_client: u16, mtu_server: u16) -> Fib {
         routes.extend([to(v4, 32, Target::Local), to(v6, 128, Target::Local)]);
     }
     let servers = (1..254).flat_map(|n| {
-        let addresses = [format!("10.0.1.{n}"), format!("fd00:2::{n}")];
+        let addresses = [format!("10.0.1.{n}"), format!("fd00:2::{n:x}")];
         addresses.map(|server| (SERVER_SIDE, address(&server), server_mac(n)))
     });
     let routers = ROUTERS.map(|router| (CLIENT_SIDE, address(router), ROUTER_MAC));
