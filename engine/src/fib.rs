@@ -235,8 +235,8 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn ranges_hold_what_the_routes_say(
-            routes in proptest::collection::vec((0u32..256, 0u8..=32, 0u8..4, false..=true), 0..24),
-            probes in proptest::collection::vec((0u32..256, false..=true), 32),
+            routes in proptest::collection::vec((0u32..256, 0u8..=32, 0u8..4, proptest::prelude::any::<bool>()), 0..24),
+            probes in proptest::collection::vec((0u32..256, proptest::prelude::any::<bool>()), 32),
         ) {
             // Networks that differ in their first and last four bits, to meet and nest often.
             let spread = |n: u32, v6: bool| match v6 {
