@@ -247,13 +247,13 @@ static __always_inline int load_ports(const struct frame *frame, struct packet *
 }
 
 // Whether what goes from one address to another has a firewall mark that is served.
-static __always_inline int marked(const struct frame *frame, __u8 proto, const struct address *from,
-				  const struct address *to, __u32 port)
+static __always_inline int marked(const struct frame *frame, const struct packet *packet,
+				  const struct address *from, const struct address *to, __u32 port)
 {
 	__u32 link = frame->skb ? frame->skb->ifindex : frame->xdp->ingress_ifindex;
 	__u32 first = 0, *slot;
 
-	if (!has_ports(proto) || !bpf_map_lookup_elem(&marks, &first))
+	if (!has_ports(packet->proto) || !bpf_map_lookup_elem(&marks, &first))
 		return 0;
 	slot = bpf_map_lookup_elem(&links, &link);
 
@@ -261,7 +261,8 @@ static __always_inline int marked(const struct frame *frame, __u8 proto, const s
 		.from = { bpf_be64_to_cpu(from->high), bpf_be64_to_cpu(from->low) },
 		.to = { bpf_be64_to_cpu(to->high), bpf_be64_to_cpu(to->low) },
 		.port = port,
-		.proto = proto,
+		.proto = packet->proto,
+		.is_v6 = packet->is_v6,
 		.link = slot ? *slot / QUEUES_PER_LINK : MARK_NO_LINK,
 	};
 	return mark_is_served(&key);
@@ -296,7 +297,7 @@ static __always_inline int serves_error(const struct frame *frame, const struct 
 			return 1;
 		if (bpf_map_lookup_elem(&nat_servers, &about.to))
 			return 1;
-		return ours && marked(frame, about.proto, &about.to, &about.from, MARK_NO_PORT);
+		return ours && marked(frame, &about, &about.to, &about.from, MARK_NO_PORT);
 	}
 	if (load_ports(frame, &about, ports))
 		return 0;
@@ -304,7 +305,7 @@ static __always_inline int serves_error(const struct frame *frame, const struct 
 		return 1;
 	if (known(&servers, about.proto, &about.to, ports[1]))
 		return 1;
-	return ours && marked(frame, about.proto, &about.to, &about.from, bpf_ntohs(ports[0]));
+	return ours && marked(frame, &about, &about.to, &about.from, bpf_ntohs(ports[0]));
 }
 
 static __always_inline int serves_packet(const struct frame *frame, struct packet *packet)
@@ -316,7 +317,7 @@ static __always_inline int serves_packet(const struct frame *frame, struct packe
 			return 1;
 		if (bpf_map_lookup_elem(&nat_servers, &packet->from))
 			return 1;
-		return marked(frame, packet->proto, &packet->from, &packet->to, MARK_NO_PORT);
+		return marked(frame, packet, &packet->from, &packet->to, MARK_NO_PORT);
 	}
 	if (packet->proto == (packet->is_v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP))
 		return serves_error(frame, packet);
@@ -324,7 +325,7 @@ static __always_inline int serves_packet(const struct frame *frame, struct packe
 		return 0;
 	return known(&services, packet->proto, &packet->to, ports[1]) ||
 	       known(&servers, packet->proto, &packet->from, ports[0]) ||
-	       marked(frame, packet->proto, &packet->from, &packet->to, bpf_ntohs(ports[1]));
+	       marked(frame, packet, &packet->from, &packet->to, bpf_ntohs(ports[1]));
 }
 
 static __always_inline int is_tag(__be16 type)

@@ -50,6 +50,9 @@ impl Endpoint {
     }
 }
 
+/// A firewall mark that has a service, and whether that is of IPv6 packets.
+pub type ServedMark = (u32, bool);
+
 /// What uvs serves, and so what comes to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Steered {
@@ -60,7 +63,7 @@ pub struct Steered {
     /// Firewall marks: which packets have which.
     pub marks: Arc<Marks>,
     /// The marks that have a service: what clients send is also what has one of these.
-    pub served: HashSet<u32>,
+    pub served: HashSet<ServedMark>,
 }
 
 /// The tables were not brought to what was wanted.

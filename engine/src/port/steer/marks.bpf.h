@@ -32,7 +32,7 @@ struct mark_key {
 	__u32 port;
 	__u32 proto;
 	__u32 link;
-	__u32 zero;
+	__u32 is_v6;
 };
 
 struct mark_ranges {
@@ -44,7 +44,8 @@ struct mark_ranges {
 
 /* Vectors are told by their numbers. */
 struct mark_rules {
-	__u64 served[MARK_WORDS];
+	/* Of IPv4, of IPv6. */
+	__u64 served[2][MARK_WORDS];
 	__u64 vectors[MARK_VECTORS][MARK_WORDS];
 	struct mark_ranges sources;
 	struct mark_ranges destinations;
@@ -149,7 +150,7 @@ __attribute__((noinline)) int mark_is_served(const struct mark_key *key)
 		__u64 first = match & sure[at];
 
 		first &= -first;
-		if (match & (first | (first - 1)) & rules->served[at])
+		if (match & (first | (first - 1)) & rules->served[key->is_v6 & 1][at])
 			return 1;
 		if (first)
 			return 0;
