@@ -254,7 +254,6 @@ impl Inner {
     }
 
     fn change_with(&mut self, rules: Rules, changes: &[Change]) -> Result<(), ChangeError> {
-        if self.steering.is_some() {}
         self.director
             .apply_with(rules, changes)
             .map_err(|(number, error)| ChangeError::Refused(number, error))?;

@@ -66,7 +66,8 @@ pub enum StartError {
     /// A virtual address that nobody would send here.
     #[error(
         "the virtual address {vip} does not reach this host: it is no local address and no route \
-         leads to it; `ip address add {vip}/32 dev lo` makes it local"
+         leads to it; `ip address add {vip}/{} dev lo` makes it local",
+        if vip.is_ipv4() { 32 } else { 128 }
     )]
     Unreachable {
         /// The address.
