@@ -115,8 +115,8 @@ fn key(link: LinkId, neighbour: Address) -> u64 {
 }
 
 fn place(question: u64) -> usize {
-    // Fibonacci hashing: neighbours differ in their low bits, the product's high ones are spread.
-    (question.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % RECENT
+    // Fibonacci hashing: all bits of the question are in the product's highest.
+    (question.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - RECENT.ilog2())) as usize
 }
 
 #[cfg(test)]
