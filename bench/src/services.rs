@@ -52,16 +52,16 @@ pub fn fib(name: &str, ifindex: u32) -> Fib {
         ifindex,
         mac: DIRECTOR_MAC,
         mtu: 1500,
-        addresses: vec![DIRECTOR],
+        addresses: vec![DIRECTOR.into()],
     };
-    let servers = (0..SERVERS).map(|at| (LINK, server(at), server_mac(at)));
-    Fib::new(vec![link], &routes(), servers.chain([(LINK, ROUTER, ROUTER_MAC)]))
+    let servers = (0..SERVERS).map(|at| (LINK, server(at).into(), server_mac(at)));
+    Fib::new(vec![link], &routes(), servers.chain([(LINK, ROUTER.into(), ROUTER_MAC)]))
 }
 
 /// The link's routes.
 pub fn routes() -> [Route; 2] {
     [
-        Route { network: [0; 4].into(), prefix: 0, target: Target::Gateway(LINK, ROUTER) },
+        Route { network: [0; 4].into(), prefix: 0, target: Target::Gateway(LINK, ROUTER.into()) },
         Route { network: [10, 0, 1, 0].into(), prefix: 24, target: Target::Link(LINK) },
     ]
 }

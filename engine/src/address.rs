@@ -52,7 +52,7 @@ impl Address {
 
     /// Its 128 bits as one number, by which addresses are ordered.
     #[inline]
-    pub(crate) const fn to_bits(self) -> u128 {
+    pub const fn to_bits(self) -> u128 {
         (self.high as u128) << 64 | self.low as u128
     }
 

@@ -6,13 +6,13 @@
 //! [`Fib`](crate::fib::Fib).
 
 use std::io::{self, Read, Write};
-use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 
+use crate::address::Address;
 use crate::link::LinkId;
 
 /// Places in which questions asked of late are remembered; a power of two.
@@ -24,7 +24,7 @@ const RECENT: usize = 256;
 /// remembered and not put again until [`forget`](Asks::forget).
 #[derive(Debug)]
 pub struct Asks {
-    queue: ArrayQueue<(LinkId, Ipv4Addr)>,
+    queue: ArrayQueue<(LinkId, Address)>,
     /// The last question of each place, 0 for none.
     recent: Box<[AtomicU64]>,
     /// Whether a byte is, or soon will be, in the socket.
@@ -55,7 +55,7 @@ impl Asks {
     /// Asks for `neighbour` on `link`; false when the queue is full and the question is lost.
     ///
     /// A system call only for the first question after the queue was emptied.
-    pub fn ask(&self, link: LinkId, neighbour: Ipv4Addr) -> bool {
+    pub fn ask(&self, link: LinkId, neighbour: Address) -> bool {
         let question = key(link, neighbour);
         let place = &self.recent[place(question)];
         // Relaxed, here and below: a stale value costs a question too many or, until the next
@@ -77,7 +77,7 @@ impl Asks {
     }
 
     /// The oldest question. Call [`hush`](Asks::hush) first, then take until there is none.
-    pub fn take(&self) -> Option<(LinkId, Ipv4Addr)> {
+    pub fn take(&self) -> Option<(LinkId, Address)> {
         self.queue.pop()
     }
 
@@ -105,22 +105,28 @@ impl AsFd for Asks {
     }
 }
 
-/// The question as a number that is never 0.
-fn key(link: LinkId, neighbour: Ipv4Addr) -> u64 {
-    1 << 63 | u64::from(link.0) << 32 | u64::from(u32::from(neighbour))
+/// The question as a number that is never 0. Two IPv6 questions may have the same one; then the
+/// second is put after the next `forget`.
+fn key(link: LinkId, neighbour: Address) -> u64 {
+    let (high, low) = neighbour.words();
+    // Fibonacci hashing of the network's half, into the interface's.
+    let address = high.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ low;
+    1 << 63 | u64::from(link.0) << 56 ^ address & !(1 << 63)
 }
 
 fn place(question: u64) -> usize {
-    // Fibonacci hashing: neighbours differ in their low bits, the product's high ones are spread.
-    (question.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % RECENT
+    // Fibonacci hashing: all bits of the question are in the product's highest.
+    (question.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - RECENT.ilog2())) as usize
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
-    const A: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-    const B: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+    const A: Address = Address::v4(Ipv4Addr::new(10, 0, 0, 1));
+    const B: Address = Address::v4(Ipv4Addr::new(10, 0, 0, 2));
 
     fn bytes_waiting(asks: &Asks) -> usize {
         let mut bytes = [0; 16];
@@ -170,7 +176,7 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for n in 0..COUNT {
-                    while !asks.ask(LinkId(0), Ipv4Addr::from(n)) {
+                    while !asks.ask(LinkId(0), Ipv4Addr::from(n).into()) {
                         std::thread::yield_now();
                     }
                 }

@@ -1,7 +1,5 @@
 //! A batch of frames and what the stages found out about each.
 
-use std::net::Ipv4Addr;
-
 use uvs_forward::Offsets;
 
 use crate::address::Address;
@@ -23,7 +21,7 @@ pub enum Verdict {
     /// Send on this link; the frame is complete.
     Send(LinkId),
     /// Complete but for its Ethernet addresses, those of this neighbour on this link.
-    Wait(LinkId, Ipv4Addr),
+    Wait(LinkId, Address),
     /// Hand to the host.
     Host(HostReason),
     /// Drop.

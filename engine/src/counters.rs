@@ -49,7 +49,7 @@ reasons! {
     DropReason {
         OtherHost "other_host" "The frame is for another Ethernet address",
         Truncated "truncated" "The frame ends inside a header, or before the length that its IP header tells",
-        BadHeader "bad_header" "The IPv4 header contradicts itself",
+        BadHeader "bad_header" "The IP header contradicts itself",
         BadChecksum "bad_checksum" "The IPv4 header checksum is wrong",
         NoDest "no_dest" "No server of the service can take a new connection (answered with ICMP port unreachable)",
         DestUnavailable "dest_unavailable" "The connection's server was removed",
@@ -57,8 +57,8 @@ reasons! {
         NoCallId "no_call_id" "A packet of a SIP service without a Call-ID that could tell its call",
         Reset "reset" "A TCP packet of no known connection (answered with a reset, setting reset_unknown)",
         TableFull "table_full" "The connection table has no room for a new connection",
-        TtlExceeded "ttl_exceeded" "The TTL is used up (answered with ICMP time exceeded)",
-        TooBig "too_big" "Larger than the next link carries (answered with ICMP fragmentation needed where DF is set)",
+        TtlExceeded "ttl_exceeded" "The TTL, or hop limit, is used up (answered with ICMP time exceeded)",
+        TooBig "too_big" "Larger than the next link carries (answered with ICMP fragmentation needed where DF is set, or packet too big)",
         NoRoute "no_route" "No route leads to the server or the client over a link of the engine",
         NeighbourQueueFull "neighbour_queue_full" "Too many frames wait for Ethernet addresses",
         NeighbourUnresolved "neighbour_unresolved" "The next hop did not tell its Ethernet address in time",
@@ -73,9 +73,9 @@ reasons! {
 reasons! {
     /// Why a frame was handed to the host's own network stack.
     HostReason {
-        NotIpv4 "not_ipv4" "Not IPv4: ARP, IPv6 and others",
-        Fragment "fragment" "An IPv4 fragment",
-        Icmp "icmp" "ICMP",
+        NotIp "not_ip" "Not IP, or to many: ARP, multicast and others",
+        Fragment "fragment" "A fragment",
+        Icmp "icmp" "ICMP or ICMPv6",
         OtherProtocol "other_protocol" "An IP protocol that is not balanced",
         NoService "no_service" "No service has this address and port, and it is no reply of a NAT server",
         NoConn "no_conn" "Belongs to no connection and does not begin one",

@@ -2,9 +2,7 @@
 //!
 //! Built off the workers from what the kernel tells by netlink. Routes of any prefix lengths are
 //! flattened into ranges that do not overlap, so that a lookup is one binary search however long
-//! the routing table is.
-
-use std::net::Ipv4Addr;
+//! the routing table is. Both families are in one table: IPv4's addresses are IPv4-mapped ones.
 
 use ahash::RandomState;
 use hashbrown::HashMap;
@@ -17,11 +15,18 @@ use crate::link::{Link, LinkId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The network's address.
-    pub network: Ipv4Addr,
-    /// Its prefix length, 0..=32.
+    pub network: Address,
+    /// Its prefix length: 0 to 32 of IPv4, 0 to 128 of IPv6.
     pub prefix: u8,
     /// Where its packets go.
     pub target: Target,
+}
+
+impl Route {
+    /// How many bits of the network's address count, of its 128.
+    pub fn bits(&self) -> u32 {
+        u32::from(self.prefix) + if self.network.is_v4() { 96 } else { 0 }
+    }
 }
 
 /// Where packets of a route go.
@@ -30,7 +35,7 @@ pub enum Target {
     /// To the destination itself, which is on this link.
     Link(LinkId),
     /// To a router on this link.
-    Gateway(LinkId, Ipv4Addr),
+    Gateway(LinkId, Address),
     /// To the host itself: a local address.
     Local,
     /// Nowhere the engine reaches: blackhole, unreachable, or an interface that is none of its
@@ -44,7 +49,7 @@ pub enum NextHop {
     /// Send on this link, with these Ethernet addresses.
     Ready(LinkId, Hop),
     /// The Ethernet address of this neighbour on this link is not known yet.
-    Unresolved(LinkId, Ipv4Addr),
+    Unresolved(LinkId, Address),
     /// The host itself.
     Local,
     /// There is no way.
@@ -56,10 +61,10 @@ pub enum NextHop {
 pub struct Fib {
     links: Vec<Link>,
     /// First address of each range, ascending; a range ends where the next begins.
-    starts: Vec<u32>,
+    starts: Vec<u128>,
     /// The target of each range.
     targets: Vec<Target>,
-    neighbours: HashMap<(LinkId, Ipv4Addr), [u8; 6], RandomState>,
+    neighbours: HashMap<(LinkId, Address), [u8; 6], RandomState>,
 }
 
 impl Fib {
@@ -67,7 +72,7 @@ impl Fib {
     pub fn new(
         links: Vec<Link>,
         routes: &[Route],
-        neighbours: impl IntoIterator<Item = (LinkId, Ipv4Addr, [u8; 6])>,
+        neighbours: impl IntoIterator<Item = (LinkId, Address, [u8; 6])>,
     ) -> Self {
         let (starts, targets) = flatten(routes);
         let neighbours = neighbours.into_iter().map(|(link, ip, mac)| ((link, ip), mac)).collect();
@@ -85,14 +90,13 @@ impl Fib {
     }
 
     /// The Ethernet addresses to reach `neighbour` on `link`, when they are known.
-    pub fn resolve(&self, link: LinkId, neighbour: Ipv4Addr) -> Option<Hop> {
+    pub fn resolve(&self, link: LinkId, neighbour: Address) -> Option<Hop> {
         let dst = *self.neighbours.get(&(link, neighbour))?;
         Some(Hop { src: self.link(link)?.mac, dst })
     }
 
-    /// The next hop towards `destination`. To IPv6 destinations there is none yet.
+    /// The next hop towards `destination`.
     pub fn next_hop(&self, destination: Address) -> NextHop {
-        let Some(destination) = destination.to_v4() else { return NextHop::NoRoute };
         let (link, neighbour) = match self.target(destination) {
             Target::Link(link) => (link, destination),
             Target::Gateway(link, router) => (link, router),
@@ -107,25 +111,28 @@ impl Fib {
 
     /// Whether an address is the host's own.
     pub fn is_local(&self, address: Address) -> bool {
-        address.to_v4().is_some_and(|address| self.target(address) == Target::Local)
+        self.target(address) == Target::Local
     }
 
-    fn target(&self, destination: Ipv4Addr) -> Target {
-        let after = self.starts.partition_point(|start| *start <= u32::from(destination));
+    fn target(&self, destination: Address) -> Target {
+        let bits = destination.to_bits();
+        let after = self.starts.partition_point(|start| *start <= bits);
         self.targets[after - 1]
     }
 }
 
 /// Cuts the address space into ranges with one target each. The first route of a given network
 /// and prefix wins, so callers put in the preferred ones (lower metric) first.
-fn flatten(routes: &[Route]) -> (Vec<u32>, Vec<Target>) {
-    let mut sorted: Vec<&Route> = routes.iter().collect();
+fn flatten(routes: &[Route]) -> (Vec<u128>, Vec<Target>) {
+    // ::/0 has the IPv4-mapped addresses in it, but no say over IPv4.
+    let no_ipv4 = Route { network: Address::UNSPECIFIED, prefix: 0, target: Target::Elsewhere };
+    let mut sorted: Vec<&Route> = routes.iter().chain([&no_ipv4]).collect();
     // Outer networks before the ones inside; stable, so that of equals the first stays first.
-    sorted.sort_by_key(|route| (range(route).0, route.prefix));
-    sorted.dedup_by_key(|route| (range(route).0, route.prefix));
+    sorted.sort_by_key(|route| (range(route).0, route.bits()));
+    sorted.dedup_by_key(|route| (range(route).0, route.bits()));
 
     let mut ranges = Ranges::default();
-    let mut open: Vec<(u32, Target)> = vec![(u32::MAX, Target::Elsewhere)];
+    let mut open: Vec<(u128, Target)> = vec![(u128::MAX, Target::Elsewhere)];
     ranges.begin(0, Target::Elsewhere);
     for route in sorted {
         let (first, last) = range(route);
@@ -138,7 +145,7 @@ fn flatten(routes: &[Route]) -> (Vec<u32>, Vec<Target>) {
     }
     while open.len() > 1 {
         let (end, _) = open.remove(open.len() - 1);
-        if end < u32::MAX {
+        if end < u128::MAX {
             ranges.begin(end + 1, open[open.len() - 1].1);
         }
     }
@@ -147,13 +154,13 @@ fn flatten(routes: &[Route]) -> (Vec<u32>, Vec<Target>) {
 
 #[derive(Default)]
 struct Ranges {
-    starts: Vec<u32>,
+    starts: Vec<u128>,
     targets: Vec<Target>,
 }
 
 impl Ranges {
     /// From `start` on, until the next call, `target` holds.
-    fn begin(&mut self, start: u32, target: Target) {
+    fn begin(&mut self, start: u128, target: Target) {
         if self.starts.last() == Some(&start) {
             self.starts.pop();
             self.targets.pop();
@@ -166,9 +173,9 @@ impl Ranges {
 }
 
 /// First and last address of a route.
-fn range(route: &Route) -> (u32, u32) {
-    let host_bits = u32::MAX.checked_shr(u32::from(route.prefix)).unwrap_or(0);
-    let first = u32::from(route.network) & !host_bits;
+fn range(route: &Route) -> (u128, u128) {
+    let host_bits = u128::MAX.checked_shr(route.bits()).unwrap_or(0);
+    let first = route.network.to_bits() & !host_bits;
     (first, first | host_bits)
 }
 
@@ -211,8 +218,11 @@ mod tests {
     }
 
     /// The rule without any cleverness.
-    fn slow(routes: &[Route], ip: u32) -> Target {
-        let inside = |route: &&Route| (range(route).0..=range(route).1).contains(&ip);
+    fn slow(routes: &[Route], ip: Address) -> Target {
+        let inside = |route: &&Route| {
+            let (first, last) = range(route);
+            route.network.is_v4() == ip.is_v4() && (first..=last).contains(&ip.to_bits())
+        };
         let mut best: Option<&Route> = None;
         for route in routes.iter().filter(inside) {
             if best.is_none_or(|b| route.prefix > b.prefix) {
@@ -225,19 +235,26 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn ranges_hold_what_the_routes_say(
-            routes in proptest::collection::vec((0u32..256, 0u8..=32, 0u8..4), 0..24),
-            probes in proptest::collection::vec(0u32..256, 32),
+            routes in proptest::collection::vec((0u32..256, 0u8..=32, 0u8..4, proptest::prelude::any::<bool>()), 0..24),
+            probes in proptest::collection::vec((0u32..256, proptest::prelude::any::<bool>()), 32),
         ) {
             // Networks that differ in their first and last four bits, to meet and nest often.
-            let spread = |n: u32| (n & 0xf0) << 24 | (n & 0x0f);
+            let spread = |n: u32, v6: bool| match v6 {
+                false => Address::from((n >> 4 << 28 | n & 15).to_be_bytes()),
+                true => Address::from((u128::from(n) >> 4 << 124 | u128::from(n) & 15).to_be_bytes()),
+            };
             let routes: Vec<Route> = routes
                 .into_iter()
-                .map(|(n, prefix, id)| route(spread(n).to_be_bytes(), prefix, Target::Link(LinkId(id))))
+                .map(|(n, prefix, id, v6)| Route {
+                    network: spread(n, v6),
+                    prefix: prefix * if v6 { 4 } else { 1 },
+                    target: Target::Link(LinkId(id)),
+                })
                 .collect();
             let fib = Fib::new(vec![], &routes, []);
-            for probe in probes {
-                let ip = spread(probe);
-                proptest::prop_assert_eq!(fib.target(Ipv4Addr::from(ip)), slow(&routes, ip));
+            for (probe, v6) in probes {
+                let ip = spread(probe, v6);
+                proptest::prop_assert_eq!(fib.target(ip), slow(&routes, ip));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Links: the interfaces that the engine works on.
 
-use std::net::Ipv4Addr;
+use crate::address::Address;
 
 /// Which link; an index into the configured ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,6 +20,13 @@ pub struct Link {
     pub mac: [u8; 6],
     /// Largest IP packet that it carries, in bytes.
     pub mtu: u16,
-    /// Its IPv4 addresses; the first is the source of tunnel packets that leave here.
-    pub addresses: Vec<Ipv4Addr>,
+    /// Its addresses; of each family, the first is the source of tunnel packets that leave here.
+    pub addresses: Vec<Address>,
+}
+
+impl Link {
+    /// The address with which the host sends on this link to one of the same family as `to`.
+    pub fn source(&self, to: Address) -> Option<Address> {
+        self.addresses.iter().copied().find(|address| address.is_v4() == to.is_v4())
+    }
 }

@@ -4,7 +4,6 @@
 //! than a snapshot (connection counts, statistics, a scheduler's cursor) is shared between
 //! snapshots by `Arc`.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use ahash::RandomState;
@@ -12,6 +11,7 @@ use hashbrown::{HashMap, HashSet};
 use uvs_forward::wire::protocol;
 use uvs_sched::ServerId;
 
+use crate::address::Address;
 use crate::fib::{Fib, NextHop};
 use crate::marks::Marks;
 use crate::proto::Timeouts;
@@ -25,7 +25,7 @@ pub struct Exit {
     /// The next hop.
     pub hop: NextHop,
     /// Source address of tunnel packets.
-    pub source: Ipv4Addr,
+    pub source: Address,
     /// Largest IP packet of the link.
     pub mtu: u16,
 }
@@ -253,15 +253,16 @@ fn places(list: &[Arc<Service>], dests: usize) -> Vec<Option<(u32, u32)>> {
 
 fn exits(dests: &[Option<Arc<Dest>>], fib: &Fib) -> Vec<Exit> {
     let exit = |dest: &Option<Arc<Dest>>| {
-        let hop = dest.as_ref().map_or(NextHop::NoRoute, |dest| fib.next_hop(dest.address));
+        let address = dest.as_ref().map_or(Address::UNSPECIFIED, |dest| dest.address);
+        let hop = dest.as_ref().map_or(NextHop::NoRoute, |_| fib.next_hop(address));
         let link = match hop {
             NextHop::Ready(link, _) | NextHop::Unresolved(link, _) => fib.link(link),
             NextHop::Local | NextHop::NoRoute => None,
         };
-        let source = link.and_then(|l| l.addresses.first().copied());
+        let source = link.and_then(|link| link.source(address));
         Exit {
             hop,
-            source: source.unwrap_or(Ipv4Addr::UNSPECIFIED),
+            source: source.unwrap_or(Address::UNSPECIFIED),
             mtu: link.map_or(u16::MAX, |link| link.mtu),
         }
     };

@@ -5,10 +5,10 @@
 //! order in which they came, before any newer frame (INV-1).
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
 
 use uvs_forward::wire::Ethernet;
 
+use crate::address::Address;
 use crate::clock::Ticks;
 use crate::fib::Fib;
 use crate::link::LinkId;
@@ -26,7 +26,7 @@ const PATIENCE: Ticks = Ticks::from_secs(3);
 struct Held {
     frame: Frame,
     link: LinkId,
-    neighbour: Ipv4Addr,
+    neighbour: Address,
     since: Ticks,
 }
 
@@ -70,7 +70,7 @@ impl Waiting {
         &mut self,
         frame: Frame,
         link: LinkId,
-        neighbour: Ipv4Addr,
+        neighbour: Address,
         now: Ticks,
     ) -> Result<(), Frame> {
         let same = |held: &&Held| held.link == link && held.neighbour == neighbour;
@@ -115,12 +115,14 @@ impl Default for Waiting {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
     use crate::link::Link;
     use crate::port::Port;
     use crate::port::memory::MemoryPort;
 
-    const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 1);
+    const SERVER: Address = Address::v4(Ipv4Addr::new(10, 0, 1, 1));
 
     fn fib(known: bool) -> Fib {
         let link =
@@ -168,7 +170,7 @@ mod tests {
         }
         let one_more = frame(&mut port, 0);
         let one_more = waiting.hold(one_more, LinkId(0), SERVER, Ticks(0)).unwrap_err();
-        waiting.hold(one_more, LinkId(0), Ipv4Addr::LOCALHOST, Ticks(0)).unwrap();
+        waiting.hold(one_more, LinkId(0), Ipv4Addr::LOCALHOST.into(), Ticks(0)).unwrap();
         let given_up = pass(&mut waiting, false, PATIENCE);
         assert_eq!(given_up.len(), PER_NEIGHBOUR + 1);
         for released in given_up {

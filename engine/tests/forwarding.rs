@@ -106,7 +106,7 @@ fn frames_of_others_are_dropped_or_left_to_the_host() {
     let totals = lab.totals();
     assert_eq!((totals.rx, totals.tx, totals.dropped(DropReason::OtherHost)), (9, 0, 1));
     let counts = [
-        (HostReason::NotIpv4, 2),
+        (HostReason::NotIp, 2),
         (HostReason::NoService, 1),
         (HostReason::Icmp, 1),
         (HostReason::OtherProtocol, 1),

@@ -2,16 +2,15 @@
 
 mod lab;
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, SocketAddrV4, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use lab::{
-    IPSEC_SERVER, IPSEC_VIP, NOT_SERVED, Net, Peer, SERVED, SERVER, VIP, cases, ethernet, ifindex,
-    ip, request, run, skip, udp, until,
+    NOT_SERVED, Net, Peer, SERVED, VIP, cases, ethernet, ifindex, ip, request, run, skip, udp,
+    until,
 };
 use uvs_engine::link::{Link, LinkId};
 use uvs_engine::port::{
@@ -25,7 +24,7 @@ fn link(at: usize) -> Link {
         name,
         mac: [2, 0, 0, 0, at as u8, 1],
         mtu: 1500,
-        addresses: vec![Ipv4Addr::new(10, 90 + at as u8, 0, 1)],
+        addresses: vec![[10, 90 + at as u8, 0, 1].into()],
     }
 }
 
@@ -34,17 +33,16 @@ fn links(count: usize) -> Vec<Link> {
 }
 
 fn steered() -> Steered {
-    let endpoint =
-        |protocol, address: Ipv4Addr, port| Endpoint { protocol, address: address.into(), port };
-    Steered {
-        services: HashSet::from([
-            endpoint(17, VIP, SERVED),
-            endpoint(6, VIP, 0),
-            endpoint(17, IPSEC_VIP, 500),
-        ]),
-        servers: HashSet::from([endpoint(17, SERVER, SERVED), endpoint(17, IPSEC_SERVER, 0)]),
-        ..Steered::default()
-    }
+    let endpoints = |all: Vec<(u8, IpAddr, u16)>| {
+        let endpoint = |(protocol, address, port): (u8, IpAddr, u16)| Endpoint {
+            protocol,
+            address: address.into(),
+            port,
+        };
+        all.into_iter().map(endpoint).collect()
+    };
+    let (services, servers) = (endpoints(lab::services()), endpoints(lab::servers()));
+    Steered { services, servers, ..Steered::default() }
 }
 
 fn opened(count: usize, workers: usize, mode: PortMode) -> Opened {

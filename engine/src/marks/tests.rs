@@ -35,7 +35,7 @@ fn has(network: Network, address: Address) -> bool {
 
 /// Addresses near each other, so that networks nest and packets hit them; of IPv6 also those right
 /// before and behind the IPv4-mapped ones.
-fn address() -> impl Strategy<Value = Address> {
+pub(crate) fn address() -> impl Strategy<Value = Address> {
     let v6 = |bits| Address::from(Ipv6Addr::from_bits(bits));
     prop_oneof![
         (0..8u32).prop_map(|low| Ipv4Addr::from_bits(0x0a00_0000 | low).into()),

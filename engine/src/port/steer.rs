@@ -30,18 +30,28 @@ static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
 /// Slots of a link in the socket map: more queues than a link can have workers.
 pub(super) const QUEUES_PER_LINK: u32 = 256;
 
+/// `struct address` of the program, as it stands on the wire.
+type AddressKey = [u8; 16];
+
+/// `struct endpoint` of the program.
+type EndpointKey = [u8; 24];
+
 impl Endpoint {
-    /// `struct endpoint` of the program, which knows IPv4 only.
-    fn key(&self) -> Option<[u8; 8]> {
-        let [a, b, c, d] = self.octets()?;
-        let [high, low] = self.port.to_be_bytes();
-        Some([a, b, c, d, high, low, self.protocol, 0])
+    fn key(&self) -> EndpointKey {
+        let mut key = [0; 24];
+        key[..16].copy_from_slice(&self.octets());
+        key[16..18].copy_from_slice(&self.port.to_be_bytes());
+        key[18] = self.protocol;
+        key
     }
 
-    fn octets(&self) -> Option<[u8; 4]> {
-        self.address.to_v4().map(|address| address.octets())
+    fn octets(&self) -> AddressKey {
+        self.address.to_bits().to_be_bytes()
     }
 }
+
+/// A firewall mark that has a service, and whether that is of IPv6 packets.
+pub type ServedMark = (u32, bool);
 
 /// What uvs serves, and so what comes to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,7 +63,7 @@ pub struct Steered {
     /// Firewall marks: which packets have which.
     pub marks: Arc<Marks>,
     /// The marks that have a service: what clients send is also what has one of these.
-    pub served: HashSet<u32>,
+    pub served: HashSet<ServedMark>,
 }
 
 /// The tables were not brought to what was wanted.
@@ -101,10 +111,10 @@ pub struct Steering {
     hooks: Vec<Hook>,
     heart: Option<Heart>,
     programs: Vec<(&'static str, OwnedFd)>,
-    services: Table<8>,
-    servers: Table<8>,
-    vips: Table<4>,
-    nat_servers: Table<4>,
+    services: Table<24>,
+    servers: Table<24>,
+    vips: Table<16>,
+    nat_servers: Table<16>,
     marks: MarkRules,
     links: MapHandle,
     /// Only for AF_XDP: a kernel that is built without it has no such map.
@@ -154,10 +164,10 @@ impl Steering {
     /// A table too small (nothing is changed then), or the kernel's refusal (a later update
     /// starts from what was done).
     pub fn update(&mut self, wanted: &Steered) -> Result<(), SteerError> {
-        let services: HashSet<_> = wanted.services.iter().filter_map(Endpoint::key).collect();
-        let servers: HashSet<_> = wanted.servers.iter().filter_map(Endpoint::key).collect();
-        let vips: HashSet<_> = wanted.services.iter().filter_map(Endpoint::octets).collect();
-        let nat_servers: HashSet<_> = wanted.servers.iter().filter_map(Endpoint::octets).collect();
+        let services: HashSet<_> = wanted.services.iter().map(Endpoint::key).collect();
+        let servers: HashSet<_> = wanted.servers.iter().map(Endpoint::key).collect();
+        let vips: HashSet<_> = wanted.services.iter().map(Endpoint::octets).collect();
+        let nat_servers: HashSet<_> = wanted.servers.iter().map(Endpoint::octets).collect();
         self.services.check(&services)?;
         self.servers.check(&servers)?;
         self.marks.check(wanted)?;
@@ -328,35 +338,33 @@ mod lab;
 mod tests {
     use super::*;
 
-    use lab::{CLIENT, IPSEC_SERVER, IPSEC_VIP, NOT_SERVED, Net, SERVED, SERVER, VIP};
-    use std::net::{Ipv4Addr, UdpSocket};
+    use lab::{CLIENT, NOT_SERVED, Net, SERVED, VIP};
+    use std::net::{IpAddr, Ipv4Addr, UdpSocket};
     use std::time::Duration;
 
     #[test]
     fn an_endpoint_is_keyed_as_it_stands_on_the_wire() {
         let address = Ipv4Addr::new(10, 0, 0, 1);
         let endpoint = Endpoint { protocol: 6, address: address.into(), port: 0x1234 };
-        assert_eq!(endpoint.key(), Some([10, 0, 0, 1, 0x12, 0x34, 6, 0]));
+        let mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 1];
+        let key = [&mapped[..], &[0x12, 0x34, 6, 0, 0, 0, 0, 0]].concat();
+        assert_eq!(endpoint.key().as_slice(), key);
     }
 
     /// linux/pkt_cls.h
     pub(super) const TC_ACT_SHOT: i32 = 2;
 
     fn steered() -> Steered {
-        let endpoint = |protocol, address: Ipv4Addr, port| Endpoint {
-            protocol,
-            address: address.into(),
-            port,
+        let endpoints = |all: Vec<(u8, IpAddr, u16)>| {
+            let endpoint = |(protocol, address, port): (u8, IpAddr, u16)| Endpoint {
+                protocol,
+                address: address.into(),
+                port,
+            };
+            all.into_iter().map(endpoint).collect()
         };
-        Steered {
-            services: HashSet::from([
-                endpoint(17, VIP, SERVED),
-                endpoint(6, VIP, 0),
-                endpoint(17, IPSEC_VIP, 500),
-            ]),
-            servers: HashSet::from([endpoint(17, SERVER, SERVED), endpoint(17, IPSEC_SERVER, 0)]),
-            ..Steered::default()
-        }
+        let (services, servers) = (endpoints(lab::services()), endpoints(lab::servers()));
+        Steered { services, servers, ..Steered::default() }
     }
 
     /// What a program returns for a frame (BPF_PROG_TEST_RUN).

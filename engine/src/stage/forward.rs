@@ -1,11 +1,12 @@
 //! Rewrites every frame for its way on, by its connection's forwarding method.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 
-use uvs_forward::tun::{self, Outer};
-use uvs_forward::{Hop, Method, Refused, dr, nat};
+use uvs_forward::tun::{self, Kind, Outer};
+use uvs_forward::{Family, Hop, Method, Refused, dr, nat};
 use uvs_sched::ServerId;
 
+use crate::address::Address;
 use crate::batch::{Answer, Batch, Slot, Verdict};
 use crate::counters::{DropReason, HostReason, Traffic};
 use crate::fib::NextHop;
@@ -74,7 +75,7 @@ struct Way {
     link: LinkId,
     hop: Hop,
     /// Whose address has to be asked for first.
-    unresolved: Option<Ipv4Addr>,
+    unresolved: Option<Address>,
 }
 
 impl Way {
@@ -112,8 +113,6 @@ fn to_server(
     };
     count(slot.ip_len, dest, |traffic, bytes| traffic.incoming(worker, bytes));
     let way = Way::of(exit.hop, snapshot)?;
-    let Some(address) = conn.daddr.to_v4() else { return Err(NoWay::Drop(DropReason::NoRoute)) };
-    let server = SocketAddrV4::new(address, conn.dport);
     match Method::from_flags(conn.flags.into()) {
         Some(Method::Route) => {
             may_leave(slot, exit.mtu, 0)?;
@@ -121,9 +120,13 @@ fn to_server(
         }
         Some(Method::Masq) => {
             may_leave(slot, exit.mtu, 0)?;
-            nat::to_server(slot.frame.bytes_mut(), slot.at, server, &way.hop)?;
+            let (frame, at, hop) = (slot.frame.bytes_mut(), slot.at, &way.hop);
+            match conn.daddr.to_ip() {
+                IpAddr::V4(ip) => nat::to_server(frame, at, SocketAddrV4::new(ip, conn.dport), hop),
+                IpAddr::V6(ip) => nat::to_server(frame, at, end(ip, conn.dport), hop),
+            }?;
         }
-        Some(Method::Tunnel) => tunnel(slot, exit, address, &way.hop, ids)?,
+        Some(Method::Tunnel) => tunnel(slot, exit, conn.daddr, &way.hop, ids)?,
         Some(Method::Local) | None => return Err(NoWay::Host(HostReason::LocalDest)),
     }
     Ok(way)
@@ -138,29 +141,49 @@ fn to_client(
 ) -> Result<Way, NoWay> {
     let way = Way::of(snapshot.fib.next_hop(conn.caddr), snapshot)?;
     may_leave(slot, snapshot.fib.link(way.link).map_or(u16::MAX, |link| link.mtu), 0)?;
-    let Some(address) = conn.vaddr.to_v4() else { return Err(NoWay::Drop(DropReason::NoRoute)) };
-    let virtual_end = SocketAddrV4::new(address, conn.vport);
-    nat::to_client(slot.frame.bytes_mut(), slot.at, virtual_end, &way.hop)?;
+    let (frame, at, hop) = (slot.frame.bytes_mut(), slot.at, &way.hop);
+    match conn.vaddr.to_ip() {
+        IpAddr::V4(ip) => nat::to_client(frame, at, SocketAddrV4::new(ip, conn.vport), hop),
+        IpAddr::V6(ip) => nat::to_client(frame, at, end(ip, conn.vport), hop),
+    }?;
     if let Some(dest) = snapshot.dest(ServerId(conn.dest)) {
         count(slot.ip_len, dest, |traffic, bytes| traffic.outgoing(worker, bytes));
     }
     Ok(way)
 }
 
+/// An end in IPv6.
+fn end(address: Ipv6Addr, port: u16) -> SocketAddrV6 {
+    SocketAddrV6::new(address, port, 0, 0)
+}
+
+/// Either family in either.
 fn tunnel(
     slot: &mut Slot,
     exit: &Exit,
-    server: Ipv4Addr,
+    server: Address,
     hop: &Hop,
     ids: &mut Identification,
 ) -> Result<(), NoWay> {
-    may_leave(slot, exit.mtu, tun::ROOM as u16)?;
-    if !slot.frame.prepend(tun::ROOM) {
+    let outer = if server.is_v4() { Family::V4 } else { Family::V6 };
+    let room = Kind::Ipip.room(outer, false);
+    may_leave(slot, exit.mtu, room as u16)?;
+    if !slot.frame.prepend(room) {
         return Err(NoWay::Drop(DropReason::NoHeadroom));
     }
-    let (src, dst) = (exit.source.octets(), server.octets());
-    let outer = Outer { src, dst, id: ids.draw(), pmtu_disc: true };
-    tun::ipip(slot.frame.bytes_mut(), slot.at, &outer, hop)?;
+    let (frame, at, id) = (slot.frame.bytes_mut(), slot.at, ids.draw());
+    match (exit.source.to_ip(), server.to_ip()) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let (src, dst) = (src.octets(), dst.octets());
+            tun::ipip(frame, at, &Outer { src, dst, id, pmtu_disc: true }, hop)?;
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let (src, dst) = (src.octets(), dst.octets());
+            tun::ipip(frame, at, &Outer { src, dst, id, pmtu_disc: true }, hop)?;
+        }
+        // The link has no address of the server's family.
+        _ => return Err(NoWay::Drop(DropReason::NoRoute)),
+    }
     Ok(())
 }
 

@@ -1,13 +1,15 @@
 //! From the batch to where each frame goes: a ring, the host, the waiting room, or back to the
 //! free ones. Every frame is counted here, once (INV-4).
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use uvs_forward::Address as Octets;
 use uvs_forward::icmp::{self, CitedTtl, MAX_FRAME, Offender, Sender};
 use uvs_forward::segment::{self, Segment};
 
 use super::forward::Identification;
+use crate::address::Address;
 use crate::ask::Asks;
 use crate::batch::{Answer, Batch, Slot, Verdict};
 use crate::clock::Ticks;
@@ -108,7 +110,7 @@ impl<P: Port, H: Host> Outlet<P, H> {
         self.port.free(frame);
     }
 
-    fn hold(&mut self, frame: Frame, link: LinkId, neighbour: Ipv4Addr, now: Ticks) {
+    fn hold(&mut self, frame: Frame, link: LinkId, neighbour: Address, now: Ticks) {
         self.asks.ask(link, neighbour);
         match self.waiting.hold(frame, link, neighbour, now) {
             Ok(()) => self.counters.waiting(self.waiting.len()),
@@ -155,28 +157,40 @@ impl<P: Port, H: Host> Outlet<P, H> {
     fn build(&mut self, slot: &Slot, answer: Answer, fib: &Fib, out: &mut [u8]) -> Option<usize> {
         // To a client the virtual service answers, to a server the director.
         let src = match slot.direction {
-            Direction::In => slot.destination.to_v4()?,
-            Direction::Out => *fib.link(slot.frame.link())?.addresses.first()?,
+            Direction::In => slot.destination,
+            Direction::Out => fib.link(slot.frame.link())?.source(slot.source)?,
         };
-        let sender = Sender { src: src.octets(), id: self.ids.draw().into() };
-        // What is too big is found out on the way to the server, when the TTL has gone down.
-        let ttl = match (answer, slot.direction) {
-            (Answer::FragNeeded(_), Direction::In) => CitedTtl::Lowered,
-            _ => CitedTtl::Received,
-        };
-        let offender = Offender { frame: slot.frame.bytes(), at: slot.at, ttl };
-        match answer {
-            Answer::PortUnreachable => {
-                icmp::dest_unreachable(offender, sender, icmp::code::PORT, out)
-            }
-            Answer::TimeExceeded => icmp::time_exceeded(offender, sender, out),
-            Answer::FragNeeded(mtu) => icmp::frag_needed(offender, sender, mtu, out),
-            Answer::Reset(seq, ack, flags) => {
-                let src = SocketAddr::new(slot.destination.to_ip(), slot.destination_port);
-                let dst = SocketAddr::new(slot.source.to_ip(), slot.source_port);
-                let segment = Segment { src, dst, seq, ack, flags, id: self.ids.draw() };
-                segment.build_back(slot.frame.bytes().get(..slot.at.l3.into())?, out)
-            }
+        if let Answer::Reset(seq, ack, flags) = answer {
+            let src = SocketAddr::new(src.to_ip(), slot.destination_port);
+            let dst = SocketAddr::new(slot.source.to_ip(), slot.source_port);
+            let segment = Segment { src, dst, seq, ack, flags, id: self.ids.draw() };
+            return segment.build_back(slot.frame.bytes().get(..slot.at.l3.into())?, out);
         }
+        let id = self.ids.draw().into();
+        match src.to_ip() {
+            IpAddr::V4(v4) => error(slot, answer, Sender { src: v4.octets(), id }, out),
+            IpAddr::V6(v6) => error(slot, answer, Sender { src: v6.octets(), id }, out),
+        }
+    }
+}
+
+/// Builds an ICMP error about a frame at the front of `out`; gives its length in bytes.
+fn error<A: Octets>(
+    slot: &Slot,
+    answer: Answer,
+    sender: Sender<A>,
+    out: &mut [u8],
+) -> Option<usize> {
+    // What is too big is found out on the way to the server, when the TTL has gone down.
+    let ttl = match (answer, slot.direction) {
+        (Answer::FragNeeded(_), Direction::In) => CitedTtl::Lowered,
+        _ => CitedTtl::Received,
+    };
+    let offender = Offender { frame: slot.frame.bytes(), at: slot.at, ttl };
+    match answer {
+        Answer::PortUnreachable => icmp::port_unreachable(offender, sender, out),
+        Answer::TimeExceeded => icmp::time_exceeded(offender, sender, out),
+        Answer::FragNeeded(mtu) => icmp::frag_needed(offender, sender, mtu, out),
+        Answer::Reset(..) => None,
     }
 }

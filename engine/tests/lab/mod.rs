@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,6 +20,11 @@ pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 90, 0, 2);
 /// Where keys for IPsec are agreed.
 pub const IPSEC_VIP: Ipv4Addr = Ipv4Addr::new(10, 90, 0, 3);
 pub const IPSEC_SERVER: Ipv4Addr = Ipv4Addr::new(10, 91, 0, 8);
+
+/// The same in IPv6.
+pub const VIP6: Ipv6Addr = Ipv6Addr::new(0xfd90, 0, 0, 0, 0, 0, 0, 1);
+pub const SERVER6: Ipv6Addr = Ipv6Addr::new(0xfd91, 0, 0, 0, 0, 0, 0, 7);
+pub const CLIENT6: Ipv6Addr = Ipv6Addr::new(0xfd90, 0, 0, 0, 0, 0, 0, 2);
 
 /// Says why a test is skipped, and that it is.
 pub fn skip() -> bool {
@@ -222,9 +227,27 @@ pub fn icmp(kind: u8, about: &[u8]) -> Vec<u8> {
     [&[kind, 0, 0, 0, 0, 0, 0, 0][..], about].concat()
 }
 
-/// Frames, and whether they are uvs's, given the UDP services VIP:SERVED and IPSEC_VIP:500, the TCP
-/// service on any port of VIP, the UDP server SERVER:SERVED and that on any port of IPSEC_SERVER.
+/// The services of the tests: protocol, address, port.
+pub fn services() -> Vec<(u8, IpAddr, u16)> {
+    vec![
+        (17, VIP.into(), SERVED),
+        (6, VIP.into(), 0),
+        (17, IPSEC_VIP.into(), 500),
+        (17, VIP6.into(), SERVED),
+    ]
+}
+
+/// Their servers behind NAT.
+pub fn servers() -> Vec<(u8, IpAddr, u16)> {
+    vec![(17, SERVER.into(), SERVED), (17, IPSEC_SERVER.into(), 0), (17, SERVER6.into(), SERVED)]
+}
+
+/// Frames, and whether they are uvs's, given [`services`] and [`servers`].
 pub fn cases() -> Vec<(&'static str, Vec<u8>, bool)> {
+    [cases_v4(), cases_v6()].concat()
+}
+
+fn cases_v4() -> Vec<(&'static str, Vec<u8>, bool)> {
     let v4 = |packet: Vec<u8>| ethernet(&[], 0x0800, &packet);
     let other = Ipv4Addr::new(10, 90, 0, 9);
     let sent = ip(17, VIP, CLIENT, 0, &udp(SERVED, 4000, 0));
@@ -262,7 +285,7 @@ pub fn cases() -> Vec<(&'static str, Vec<u8>, bool)> {
         ("unreachable, not to the VIP", v4(ip(1, CLIENT, other, 0, &icmp(3, &sent))), false),
         ("server unreachable", v4(ip(1, SERVER, CLIENT, 0, &icmp(3, &to_server))), true),
         ("ARP", ethernet(&[], 0x0806, &[0; 46]), false),
-        ("IPv6", ethernet(&[], 0x86dd, &[0x60; 40]), false),
+        ("IPv6 by name only", ethernet(&[], 0x86dd, &[&sent[..], &[0; 20]].concat()), false),
         ("three tags", ethernet(&[1, 2, 3], 0x0800, &sent), false),
         ("cut off", v4(ip(17, CLIENT, VIP, 0, &udp(4000, SERVED, 0))[..22].to_vec()), false),
         (
@@ -275,5 +298,66 @@ pub fn cases() -> Vec<(&'static str, Vec<u8>, bool)> {
             v4([&[0x44], &ip(17, CLIENT, VIP, 0, &udp(1, SERVED, 0))[1..]].concat()),
             false,
         ),
+    ]
+}
+
+pub fn ipv6(next: u8, from: Ipv6Addr, to: Ipv6Addr, payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0x60, 0, 0, 0];
+    packet.extend((payload.len() as u16).to_be_bytes());
+    packet.extend([next, 64]);
+    packet.extend(from.octets());
+    packet.extend(to.octets());
+    packet.extend(payload);
+    packet
+}
+
+fn cases_v6() -> Vec<(&'static str, Vec<u8>, bool)> {
+    let frame = |packet: Vec<u8>| ethernet(&[], 0x86dd, &packet);
+    let request = |next, headers: &[u8], port| {
+        frame(ipv6(next, CLIENT6, VIP6, &[headers, &udp(4000, port, 0)].concat()))
+    };
+    let other = Ipv6Addr::new(0xfd90, 0, 0, 0, 0, 0, 0, 9);
+    let sent = ipv6(17, VIP6, CLIENT6, &udp(SERVED, 4000, 0));
+    let to_server = ipv6(17, CLIENT6, SERVER6, &udp(4000, SERVED, 0));
+    let error = |from, to, kind, about: &[u8]| frame(ipv6(58, from, to, &icmp(kind, about)));
+    let cut = ipv6(17, CLIENT6, VIP6, &udp(4000, SERVED, 0))[..42].to_vec();
+    // Hop-by-hop options, then a routing header of 16 bytes, then destination options.
+    let extensions =
+        [&[43, 0, 1, 4, 0, 0, 0, 0][..], &[60, 1, 4, 0], &[0; 12], &[17, 0, 1, 4, 0, 0, 0, 0]]
+            .concat();
+    let authentication = [&[17, 4][..], &[0; 22]].concat();
+    let fragment = |offset: u16| [&[17, 0][..], &offset.to_be_bytes(), &[0, 0, 0, 1]].concat();
+    vec![
+        ("v6, service", request(17, &[], SERVED), true),
+        (
+            "v6, two tags",
+            ethernet(&[5, 6], 0x86dd, &ipv6(17, CLIENT6, VIP6, &udp(1, SERVED, 0))),
+            true,
+        ),
+        ("v6, extension headers", request(0, &extensions, SERVED), true),
+        ("v6, extension headers to another port", request(0, &extensions, NOT_SERVED), false),
+        ("v6, behind an authentication header", request(51, &authentication, SERVED), true),
+        ("v6, another port", request(17, &[], NOT_SERVED), false),
+        ("v6, another address", frame(ipv6(17, CLIENT6, other, &udp(1, SERVED, 0))), false),
+        ("v6, another protocol", request(6, &[], SERVED), false),
+        ("v6, server's reply", frame(ipv6(17, SERVER6, CLIENT6, &udp(SERVED, 1, 0))), true),
+        ("v6, server's own", frame(ipv6(17, SERVER6, CLIENT6, &udp(53, 1, 0))), false),
+        ("v6, ESP without ISAKMP", request(50, &[], SERVED), false),
+        ("v6, first fragment", request(44, &fragment(1), NOT_SERVED), true),
+        ("v6, last fragment", request(44, &fragment(8), NOT_SERVED), true),
+        (
+            "v6, fragment to another",
+            frame(ipv6(44, CLIENT6, other, &[fragment(8), vec![0; 8]].concat())),
+            false,
+        ),
+        ("v6, ping", error(CLIENT6, VIP6, 128, &sent), false),
+        ("v6, neighbour solicitation", error(CLIENT6, VIP6, 135, &VIP6.octets()), false),
+        ("v6, unreachable", error(CLIENT6, VIP6, 1, &sent), true),
+        ("v6, too big", error(other, VIP6, 2, &sent), true),
+        ("v6, unreachable, not to the VIP", error(CLIENT6, other, 1, &sent), false),
+        ("v6, server unreachable", error(SERVER6, CLIENT6, 1, &to_server), true),
+        ("v6, ICMP of IPv4", frame(ipv6(1, CLIENT6, VIP6, &icmp(3, &sent))), false),
+        ("v6, no next header", request(59, &[], SERVED), false),
+        ("v6, cut off", frame(cut), false),
     ]
 }

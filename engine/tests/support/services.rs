@@ -129,25 +129,25 @@ impl Config {
     }
 
     fn fib(&self) -> Fib {
-        let link = |name: &str, at: usize, address| Link {
+        let link = |name: &str, at: usize, address: Ipv4Addr| Link {
             name: name.into(),
             ifindex: 1 + at as u32,
             mac: DIRECTOR_MACS[at],
             mtu: self.mtus[at],
-            addresses: vec![address],
+            addresses: vec![address.into()],
         };
         let links = vec![link("c1", 0, Ipv4Addr::new(192, 168, 1, 254)), link("r1", 1, DIRECTOR)];
         let route =
             |network: [u8; 4], prefix, target| Route { network: network.into(), prefix, target };
         let routes = [
             route([192, 168, 1, 0], 24, Target::Link(CLIENT_SIDE)),
-            route([172, 16, 0, 0], 12, Target::Gateway(CLIENT_SIDE, ROUTER)),
+            route([172, 16, 0, 0], 12, Target::Gateway(CLIENT_SIDE, ROUTER.into())),
             route([10, 0, 1, 0], 24, Target::Link(SERVER_SIDE)),
             route(DIRECTOR.octets(), 32, Target::Local),
         ];
         let known = (1..=250).filter(|number| !self.unresolved.contains(number));
-        let servers = known.map(|n| (SERVER_SIDE, Ipv4Addr::new(10, 0, 1, n), server_mac(n)));
-        Fib::new(links, &routes, servers.chain([(CLIENT_SIDE, ROUTER, ROUTER_MAC)]))
+        let servers = known.map(|n| (SERVER_SIDE, [10, 0, 1, n].into(), server_mac(n)));
+        Fib::new(links, &routes, servers.chain([(CLIENT_SIDE, ROUTER.into(), ROUTER_MAC)]))
     }
 }
 

@@ -1,13 +1,14 @@
 //! The lab in which the kernel was recorded, in memory: a director with a client side and a
 //! server side, one worker, and a clock that stands still.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 use uvs_control::director::Director;
 use uvs_control::service::DestView;
+use uvs_engine::address::Address;
 use uvs_engine::ask::Asks;
 use uvs_engine::calls::Calls;
 use uvs_engine::clock::{Clock, Ticks};
@@ -42,15 +43,19 @@ pub const DIRECTOR_SERVER_MAC: [u8; 6] = mac(0, 0xe1);
 /// The client's router.
 pub const ROUTER_MAC: [u8; 6] = mac(0, 0xc0);
 
-const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-const CLIENT_SIDE_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 254);
-const SERVER_SIDE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 254);
-const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 1);
+// The lab's addresses, in both families.
+const VIPS: [&str; 2] = ["10.0.0.1", "fd00::1"];
+const CLIENT_SIDE_ADDRESSES: [&str; 2] = ["192.168.1.254", "fd00:1::254"];
+const SERVER_SIDE_ADDRESSES: [&str; 2] = ["10.0.1.254", "fd00:2::254"];
+const ROUTERS: [&str; 2] = ["192.168.1.1", "fd00:1::1"];
+/// What the recorded firewall marks was the director's own.
+const MARKED: [&str; 2] = ["10.9.0.0", "fd09::"];
 
 /// Connections that fit: more than any recording opens.
 const CAPACITY: u64 = 1 << 16;
 
-/// A real server's Ethernet address: server n of the lab is 10.0.1.n.
+/// A real server's Ethernet address: server n of the lab is 10.0.1.n and
+/// fd00:2::n, the latter in hexadecimal.
 pub fn server_mac(number: u8) -> [u8; 6] {
     mac(1, number)
 }
@@ -298,35 +303,53 @@ impl Rig {
     }
 }
 
+impl Drop for Rig {
+    fn drop(&mut self) {
+        // Frames may wait for an address that is none of the lab's.
+        self.worker.stop();
+    }
+}
+
 fn parsed(line: &str) -> Result<Command, Stop> {
     let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
     parse(&arguments).map_err(|error| Stop::NotSupported(error.reason().to_owned()))
 }
 
+fn address(text: &str) -> Address {
+    let ip: IpAddr = text.parse().expect("an address of the lab");
+    ip.into()
+}
+
 fn fib(mtu_client: u16, mtu_server: u16) -> Fib {
-    let link = |name: &str, ifindex, mac, mtu, address| Link {
+    let link = |name: &str, ifindex, mac, mtu, addresses: [&str; 2]| Link {
         name: name.into(),
         ifindex,
         mac,
         mtu,
-        addresses: vec![address],
+        addresses: addresses.map(address).into(),
     };
     let links = vec![
-        link("c1", 1, DIRECTOR_CLIENT_MAC, mtu_client, CLIENT_SIDE_ADDRESS),
-        link("r1", 2, DIRECTOR_SERVER_MAC, mtu_server, SERVER_SIDE_ADDRESS),
+        link("c1", 1, DIRECTOR_CLIENT_MAC, mtu_client, CLIENT_SIDE_ADDRESSES),
+        link("r1", 2, DIRECTOR_SERVER_MAC, mtu_server, SERVER_SIDE_ADDRESSES),
     ];
-    let route =
-        |network: [u8; 4], prefix, target| Route { network: network.into(), prefix, target };
-    let routes = [
-        route([192, 168, 1, 0], 24, Target::Link(CLIENT_SIDE)),
-        route([172, 16, 0, 0], 12, Target::Gateway(CLIENT_SIDE, ROUTER)),
-        route([10, 0, 1, 0], 24, Target::Link(SERVER_SIDE)),
-        route(VIP.octets(), 32, Target::Local),
-        // What the recorded firewall marks was the director's own.
-        route([10, 9, 0, 0], 16, Target::Local),
-        route(CLIENT_SIDE_ADDRESS.octets(), 32, Target::Local),
-        route(SERVER_SIDE_ADDRESS.octets(), 32, Target::Local),
+    let to = |network, prefix, target| Route { network: address(network), prefix, target };
+    let mut routes = vec![
+        to("192.168.1.0", 24, Target::Link(CLIENT_SIDE)),
+        to("fd00:1::", 64, Target::Link(CLIENT_SIDE)),
+        to("172.16.0.0", 12, Target::Gateway(CLIENT_SIDE, address(ROUTERS[0]))),
+        to("fd00:c::", 48, Target::Gateway(CLIENT_SIDE, address(ROUTERS[1]))),
+        to("10.0.1.0", 24, Target::Link(SERVER_SIDE)),
+        to("fd00:2::", 64, Target::Link(SERVER_SIDE)),
+        to(MARKED[0], 16, Target::Local),
+        to(MARKED[1], 64, Target::Local),
     ];
-    let servers = (1..254).map(|n| (SERVER_SIDE, Ipv4Addr::new(10, 0, 1, n), server_mac(n)));
-    Fib::new(links, &routes, servers.chain([(CLIENT_SIDE, ROUTER, ROUTER_MAC)]))
+    for [v4, v6] in [VIPS, CLIENT_SIDE_ADDRESSES, SERVER_SIDE_ADDRESSES] {
+        routes.extend([to(v4, 32, Target::Local), to(v6, 128, Target::Local)]);
+    }
+    let servers = (1..254).flat_map(|n| {
+        let addresses = [format!("10.0.1.{n}"), format!("fd00:2::{n:x}")];
+        addresses.map(|server| (SERVER_SIDE, address(&server), server_mac(n)))
+    });
+    let routers = ROUTERS.map(|router| (CLIENT_SIDE, address(router), ROUTER_MAC));
+    Fib::new(links, &routes, servers.chain(routers))
 }

@@ -17,8 +17,6 @@ use crate::statistics::{self, Series};
 #[derive(Debug, Deserialize)]
 pub(crate) struct Recording {
     #[serde(default)]
-    family: Option<u8>,
-    #[serde(default)]
     fwmark: Option<u32>,
     #[serde(default)]
     sysctl: Map<String, Value>,
@@ -107,9 +105,6 @@ struct Recorded {
 
 /// Replays all steps; stops at the first that differs.
 pub(crate) fn replay(recording: Recording) -> Result<(), Stop> {
-    if recording.family == Some(6) {
-        return Err(Stop::NotSupported("IPv6".into()));
-    }
     let mut replay = Replay { rig: Rig::new(1500, 1500), service: None, drops_entries: false };
     if let Some(mark) = recording.fwmark {
         replay.rig.mark(mark);
@@ -138,7 +133,9 @@ impl Replay {
             Step::AddService { args, sysctl } => {
                 self.sysctls(&sysctl)?;
                 let words: Vec<&str> = args.split_whitespace().collect();
-                self.service = words.get(1..3).map(|service| service.join(" "));
+                // A mark's family is an option of its own.
+                let end = if words.get(3) == Some(&"-6") { 4 } else { 3 };
+                self.service = words.get(1..end).map(|service| service.join(" "));
                 self.rig.ipvsadm(&args)
             }
             Step::EditService { args } => self.rig.ipvsadm(&args),

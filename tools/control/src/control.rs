@@ -1,7 +1,6 @@
 //! The configuration of a running engine, shared by the API, the signals and the route follower.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use uvs_engine::calls::Calls;
@@ -255,9 +254,6 @@ impl Inner {
     }
 
     fn change_with(&mut self, rules: Rules, changes: &[Change]) -> Result<(), ChangeError> {
-        if self.steering.is_some() {
-            check_reach(changes)?;
-        }
         self.director
             .apply_with(rules, changes)
             .map_err(|(number, error)| ChangeError::Refused(number, error))?;
@@ -265,10 +261,7 @@ impl Inner {
         if let Some(follower) = &self.follower {
             let views = self.director.services();
             let dests = views.iter().flat_map(|service| &service.dests);
-            let servers = dests.filter_map(|dest| match dest.config.address {
-                IpAddr::V4(v4) => Some(v4),
-                IpAddr::V6(_) => None,
-            });
+            let servers = dests.map(|dest| dest.config.address.into());
             follower.keep(servers.collect());
         }
         Ok(())
@@ -291,17 +284,6 @@ impl Inner {
     }
 }
 
-/// That packets for what is asked for come to the workers at all.
-fn check_reach(changes: &[Change]) -> Result<(), ChangeError> {
-    let is_ipv6 = |change: &Change| match change {
-        Change::AddService { service } => service.key.is_ipv6(),
-        _ => false,
-    };
-    let Some(number) = changes.iter().position(is_ipv6) else { return Ok(()) };
-    let missing = "IPv6 services, which uvs does not forward yet".to_owned();
-    Err(ChangeError::Refused(number, ApiError::not_supported(missing)))
-}
-
 /// What the steering program has to send to the workers: what is for a service, or for one that
 /// was removed while connections are left, and the replies of NAT servers.
 fn steered(snapshot: &Snapshot, lingering: &HashSet<ServiceKey>) -> Steered {
@@ -321,11 +303,9 @@ fn steered(snapshot: &Snapshot, lingering: &HashSet<ServiceKey>) -> Steered {
             ServiceKey::Endpoint(endpoint) => {
                 steered.services.insert(endpoint);
             }
-            ServiceKey::Mark { mark, v6: false } => {
-                steered.served.insert(mark);
+            ServiceKey::Mark { mark, v6 } => {
+                steered.served.insert((mark, v6));
             }
-            // IPv6 is not steered yet.
-            ServiceKey::Mark { v6: true, .. } => {}
         }
     }
     steered

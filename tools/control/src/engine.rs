@@ -66,7 +66,8 @@ pub enum StartError {
     /// A virtual address that nobody would send here.
     #[error(
         "the virtual address {vip} does not reach this host: it is no local address and no route \
-         leads to it; `ip address add {vip}/32 dev lo` makes it local"
+         leads to it; `ip address add {vip}/{} dev lo` makes it local",
+        if vip.is_ipv4() { 32 } else { 128 }
     )]
     Unreachable {
         /// The address.
@@ -294,9 +295,7 @@ fn check_cores(cores: &[usize]) -> Result<(), StartError> {
 /// The kernel's IPVS sees a packet to an address that is local or routed; so does uvs.
 fn check_reachable(targets: &Targets, fib: &Fib) -> Result<(), StartError> {
     use uvs_engine::fib::NextHop;
-    let addresses = targets.keys().filter_map(|key| key.endpoint().map(|end| end.address));
-    // Routes of IPv6 are not followed yet.
-    let mut vips = addresses.filter(IpAddr::is_ipv4);
+    let mut vips = targets.keys().filter_map(|key| key.endpoint().map(|end| end.address));
     match vips.find(|vip| fib.next_hop((*vip).into()) == NextHop::NoRoute) {
         None => Ok(()),
         Some(vip) => Err(StartError::Unreachable { vip }),

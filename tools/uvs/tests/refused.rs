@@ -172,7 +172,7 @@ fn a_wrong_file_of_services_is_refused_with_line_and_column() {
     refused("-a -t 10.77.0.1:81 -r 10.77.1.1", &[": Service not defined"]);
     refused("-A -t 10.77.0.1:80 -s rr", &[": Service already exists"]);
     refusals.write("test.rules", "-A -t [fd00::1]:80 -s rr\n");
-    refusals.refused(&config, &["IPv6 services"]);
+    refusals.refused(&config, &["fd00::1 does not reach this host", "ip address add fd00::1/128"]);
     refusals.write("test.rules", "-A -t 10.99.0.1:80 -s rr\n");
     refusals
         .refused(&config, &["10.99.0.1 does not reach this host", "ip address add 10.99.0.1/32"]);

@@ -25,6 +25,16 @@ struct mark_value {
 	__u64 low;
 };
 
+/* What rules are asked about. */
+struct mark_key {
+	struct mark_value from;
+	struct mark_value to;
+	__u32 port;
+	__u32 proto;
+	__u32 link;
+	__u32 is_v6;
+};
+
 struct mark_ranges {
 	struct mark_value starts[MARK_RANGES];
 	__u32 numbers[MARK_RANGES];
@@ -34,7 +44,8 @@ struct mark_ranges {
 
 /* Vectors are told by their numbers. */
 struct mark_rules {
-	__u64 served[MARK_WORDS];
+	/* Of IPv4, of IPv6. */
+	__u64 served[2][MARK_WORDS];
 	__u64 vectors[MARK_VECTORS][MARK_WORDS];
 	struct mark_ranges sources;
 	struct mark_ranges destinations;
@@ -64,7 +75,7 @@ struct {
 /* A link that is none of uvs's. */
 #define MARK_NO_LINK 255
 
-static __always_inline __u64 mark_number(const struct mark_ranges *ranges, __u64 high, __u64 low)
+static __always_inline __u64 mark_number(const struct mark_ranges *ranges, struct mark_value value)
 {
 	__u32 first = 0, behind = ranges->count;
 
@@ -75,7 +86,7 @@ static __always_inline __u64 mark_number(const struct mark_ranges *ranges, __u64
 		if (middle >= MARK_RANGES)
 			break;
 		start = &ranges->starts[middle];
-		if (start->high < high || (start->high == high && start->low <= low))
+		if (start->high < value.high || (start->high == value.high && start->low <= value.low))
 			first = middle + 1;
 		else
 			behind = middle;
@@ -101,11 +112,6 @@ static __always_inline const __u64 *mark_vector(const struct mark_rules *rules, 
 	return vector;
 }
 
-static __always_inline __u64 mark_mapped(__be32 addr)
-{
-	return 0xffffULL << 32 | bpf_ntohl(addr);
-}
-
 /*
  * Whether the first rule that matches gives a mark that is served. A function of its own, which
  * the verifier goes through once, and not for each way that leads here.
@@ -113,28 +119,29 @@ static __always_inline __u64 mark_mapped(__be32 addr)
  * A rule about ports may match a fragment or not, so those before the first one that surely
  * matches count as well: as with endpoints, a fragment of what is perhaps served is taken.
  */
-__attribute__((noinline)) int mark_is_served(__u32 link, __u32 proto, __be32 from, __be32 to,
-					     __u32 port)
+__attribute__((noinline)) int mark_is_served(const struct mark_key *key)
 {
 	const __u64 *source, *destination, *ports, *protocol, *links, *sure;
 	const struct mark_rules *rules;
 	__u32 zero = 0;
 	void *inner = bpf_map_lookup_elem(&marks, &zero);
 
-	if (!inner)
+	if (!inner || !key)
 		return 0;
 	rules = bpf_map_lookup_elem(inner, &zero);
 	if (!rules)
 		return 0;
-	source = mark_vector(rules, mark_number(&rules->sources, 0, mark_mapped(from)));
-	destination = mark_vector(rules, mark_number(&rules->destinations, 0, mark_mapped(to)));
-	protocol = mark_vector(rules, rules->protocols[proto & 255]);
-	links = mark_vector(rules, rules->links[link & 255]);
-	if (port == MARK_NO_PORT) {
+	source = mark_vector(rules, mark_number(&rules->sources, key->from));
+	destination = mark_vector(rules, mark_number(&rules->destinations, key->to));
+	protocol = mark_vector(rules, rules->protocols[key->proto & 255]);
+	links = mark_vector(rules, rules->links[key->link & 255]);
+	if (key->port == MARK_NO_PORT) {
 		sure = mark_vector(rules, rules->any_port);
 		ports = source;
 	} else {
-		sure = mark_vector(rules, mark_number(&rules->ports, 0, port));
+		struct mark_value port = { .low = key->port };
+
+		sure = mark_vector(rules, mark_number(&rules->ports, port));
 		ports = sure;
 	}
 
@@ -143,7 +150,7 @@ __attribute__((noinline)) int mark_is_served(__u32 link, __u32 proto, __be32 fro
 		__u64 first = match & sure[at];
 
 		first &= -first;
-		if (match & (first | (first - 1)) & rules->served[at])
+		if (match & (first | (first - 1)) & rules->served[key->is_v6 & 1][at])
 			return 1;
 		if (first)
 			return 0;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, Object};
 
-use super::{OpenError, SteerError, Steered, map};
+use super::{OpenError, ServedMark, SteerError, Steered, map};
 use crate::marks::{Classifier, MAX_RULES, Marks, Ranges};
 
 const WORDS: usize = MAX_RULES / 64;
@@ -23,7 +23,7 @@ pub(super) struct MarkRules {
     /// A map of maps with room for one.
     slot: MapHandle,
     /// The rules in there, if any, and which marks are served.
-    known: Option<(Arc<Marks>, HashSet<u32>)>,
+    known: Option<(Arc<Marks>, HashSet<ServedMark>)>,
 }
 
 impl MarkRules {
@@ -42,8 +42,9 @@ impl MarkRules {
     /// Goes over to the rules that are wanted; the kernel frees the old ones once no frame is
     /// compared with them any more. If no mark is served there are none.
     pub(super) fn update(&mut self, wanted: &Steered) -> Result<(), SteerError> {
-        let served = wanted.marks.rules().iter().any(|rule| wanted.served.contains(&rule.mark));
-        let next = served.then(|| (wanted.marks.clone(), wanted.served.clone()));
+        let is_served = |mark| [false, true].iter().any(|v6| wanted.served.contains(&(mark, *v6)));
+        let any = wanted.marks.rules().iter().any(|rule| is_served(rule.mark));
+        let next = any.then(|| (wanted.marks.clone(), wanted.served.clone()));
         if next == self.known {
             return Ok(());
         }
@@ -69,10 +70,12 @@ impl MarkRules {
 }
 
 /// `struct mark_rules`.
-fn value(marks: &Marks, served: &HashSet<u32>) -> Vec<u8> {
+fn value(marks: &Marks, served: &HashSet<ServedMark>) -> Vec<u8> {
     let classifier = marks.classifier();
     let mut value = Value::default();
-    value.words(&bits(marks, served), WORDS);
+    for v6 in [false, true] {
+        value.words(&bits(marks, |mark| served.contains(&(mark, v6))), WORDS);
+    }
     vectors(&mut value, classifier);
     for ranges in [&classifier.sources, &classifier.destinations, &classifier.ports] {
         value.ranges(ranges);
@@ -83,10 +86,10 @@ fn value(marks: &Marks, served: &HashSet<u32>) -> Vec<u8> {
     value.0
 }
 
-/// The vector of the rules whose marks are served.
-fn bits(marks: &Marks, served: &HashSet<u32>) -> [u64; WORDS] {
+/// The vector of the rules whose marks are served, in a family.
+fn bits(marks: &Marks, served: impl Fn(u32) -> bool) -> [u64; WORDS] {
     let mut bits = [0; WORDS];
-    for (at, _) in marks.rules().iter().enumerate().filter(|(_, r)| served.contains(&r.mark)) {
+    for (at, _) in marks.rules().iter().enumerate().filter(|(_, rule)| served(rule.mark)) {
         bits[at / 64] |= 1 << (at % 64);
     }
     bits

@@ -5,7 +5,6 @@
 //! replaces and appends in ways that only a fresh list shows for certain.
 
 use std::io::{self, Read, Write};
-use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use netlink_packet_route::RouteNetlinkMessage as Message;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use uvs_engine::address::Address;
 use uvs_engine::ask::Asks;
 use uvs_engine::fib::Fib;
 use uvs_engine::link::{Link, LinkId};
@@ -38,7 +38,7 @@ const SHARE: u32 = 5;
 #[derive(Debug)]
 pub struct Follower {
     /// Addresses to keep a fresh neighbour for; `None` when nothing changed since the last look.
-    kept: Arc<Mutex<Option<Vec<Ipv4Addr>>>>,
+    kept: Arc<Mutex<Option<Vec<Address>>>>,
     /// A byte wakes the thread, the end stops it.
     wake: Option<UnixStream>,
     thread: Option<JoinHandle<()>>,
@@ -75,7 +75,7 @@ impl Follower {
 
     /// From now on keeps the neighbours fresh over which these addresses, the real servers, are
     /// reached: they are resolved before the first packet needs them and do not age away.
-    pub fn keep(&self, servers: Vec<Ipv4Addr>) {
+    pub fn keep(&self, servers: Vec<Address>) {
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(servers);
         if let Some(mut wake) = self.wake.as_ref() {
             // A full socket wakes as well.
@@ -103,8 +103,8 @@ struct Watch {
     tables: Tables,
     asks: Arc<Asks>,
     resolver: Resolver,
-    kept: Arc<Mutex<Option<Vec<Ipv4Addr>>>>,
-    servers: Vec<Ipv4Addr>,
+    kept: Arc<Mutex<Option<Vec<Address>>>>,
+    servers: Vec<Address>,
     /// What has to be read anew.
     stale: Stale,
     /// Routes are not read again before this.
@@ -132,7 +132,7 @@ impl Watch {
     fn open(
         links: Vec<Link>,
         asks: Arc<Asks>,
-        kept: Arc<Mutex<Option<Vec<Ipv4Addr>>>>,
+        kept: Arc<Mutex<Option<Vec<Address>>>>,
     ) -> Result<Self, HostError> {
         Ok(Self {
             // Before anything is read, so that no change falls between.
@@ -270,7 +270,7 @@ impl Watch {
         }
     }
 
-    fn resolve(&mut self, link: LinkId, neighbour: Ipv4Addr, now: Instant) {
+    fn resolve(&mut self, link: LinkId, neighbour: Address, now: Instant) {
         if let Some(ifindex) = self.tables.links().get(usize::from(link.0)).map(|l| l.ifindex) {
             self.resolver.ask(&mut self.kernel, (link, ifindex), neighbour, now);
         }
@@ -279,6 +279,7 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
     use std::sync::mpsc::{Receiver, channel};
 
     use uvs_engine::fib::NextHop;
@@ -287,8 +288,8 @@ mod tests {
     use super::super::namespace::{Peer, in_namespace, run};
     use super::*;
 
-    const SERVER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
-    const FAR: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 1);
+    const SERVER: Address = Address::v4(Ipv4Addr::new(10, 9, 0, 2));
+    const FAR: Address = Address::v4(Ipv4Addr::new(10, 200, 0, 1));
 
     /// The newest table until `good` likes one.
     fn until(tables: &Receiver<Fib>, good: impl Fn(&Fib) -> bool) {
@@ -319,28 +320,26 @@ mod tests {
             return;
         }
         let (_peer, follower, first, _, tables) = followed();
-        assert_eq!(first.next_hop(SERVER.into()), NextHop::Unresolved(LinkId(0), SERVER));
+        assert_eq!(first.next_hop(SERVER), NextHop::Unresolved(LinkId(0), SERVER));
         assert_eq!(first.next_hop(Ipv4Addr::new(10, 9, 0, 1).into()), NextHop::Local);
-        assert_eq!(first.next_hop(FAR.into()), NextHop::NoRoute);
+        assert_eq!(first.next_hop(FAR), NextHop::NoRoute);
 
         run("ip route add 10.200.0.0/16 via 10.9.0.2");
-        until(&tables, |fib| fib.next_hop(FAR.into()) == NextHop::Unresolved(LinkId(0), SERVER));
+        until(&tables, |fib| fib.next_hop(FAR) == NextHop::Unresolved(LinkId(0), SERVER));
         run("ip neigh add 10.9.0.2 lladdr 02:00:00:00:00:07 dev uvs0");
         let is_seven = |hop: NextHop| matches!(hop, NextHop::Ready(_, hop) if hop.dst[5] == 7);
-        until(&tables, |fib| {
-            is_seven(fib.next_hop(FAR.into())) && is_seven(fib.next_hop(SERVER.into()))
-        });
+        until(&tables, |fib| is_seven(fib.next_hop(FAR)) && is_seven(fib.next_hop(SERVER)));
         run("ip route replace blackhole 10.200.0.0/16");
-        until(&tables, |fib| fib.next_hop(FAR.into()) == NextHop::NoRoute);
+        until(&tables, |fib| fib.next_hop(FAR) == NextHop::NoRoute);
         run("ip neigh del 10.9.0.2 dev uvs0");
-        until(&tables, |fib| matches!(fib.next_hop(SERVER.into()), NextHop::Unresolved(..)));
+        until(&tables, |fib| matches!(fib.next_hop(SERVER), NextHop::Unresolved(..)));
         run("ip address add 10.9.7.7/32 dev lo");
         until(&tables, |fib| fib.next_hop(Ipv4Addr::new(10, 9, 7, 7).into()) == NextHop::Local);
         run("ip link set uvs0 mtu 1400");
         until(&tables, |fib| fib.links()[0].mtu == 1400);
         // The kernel does not tell of the routes that this takes away.
         run("ip link set uvs0 down");
-        until(&tables, |fib| fib.next_hop(SERVER.into()) == NextHop::NoRoute);
+        until(&tables, |fib| fib.next_hop(SERVER) == NextHop::NoRoute);
         run("ip link del uvs0");
         std::thread::sleep(Duration::from_millis(50));
         run("ip route add 10.201.0.0/16 dev lo");
@@ -354,11 +353,11 @@ mod tests {
             return;
         }
         let (peer, _follower, first, asks, tables) = followed();
-        assert_eq!(first.next_hop(SERVER.into()), NextHop::Unresolved(LinkId(0), SERVER));
+        assert_eq!(first.next_hop(SERVER), NextHop::Unresolved(LinkId(0), SERVER));
         assert!(asks.ask(LinkId(0), SERVER));
         let mac = peer.mac();
         let ready =
-            |fib: &Fib| matches!(fib.next_hop(SERVER.into()), NextHop::Ready(_, h) if h.dst == mac);
+            |fib: &Fib| matches!(fib.next_hop(SERVER), NextHop::Ready(_, h) if h.dst == mac);
         until(&tables, ready);
 
         // One that is lost right after its answer is asked for again at once.
@@ -377,9 +376,9 @@ mod tests {
         }
         let (_peer, follower, _, _, tables) = followed();
         run("ip route add 10.200.0.0/16 via 10.9.0.2");
-        until(&tables, |fib| matches!(fib.next_hop(FAR.into()), NextHop::Unresolved(..)));
+        until(&tables, |fib| matches!(fib.next_hop(FAR), NextHop::Unresolved(..)));
         follower.keep(vec![FAR]);
-        until(&tables, |fib| matches!(fib.next_hop(FAR.into()), NextHop::Ready(..)));
+        until(&tables, |fib| matches!(fib.next_hop(FAR), NextHop::Ready(..)));
     }
 
     #[test]
@@ -405,7 +404,7 @@ mod tests {
         super::super::namespace::batch(&lines);
         let last = Ipv4Addr::new(10, 64 + (1999 >> 8) as u8, (1999 & 255) as u8, 1);
         until(&tables, |fib| {
-            let mac = fib.resolve(LinkId(0), Ipv4Addr::new(10, 9, 0, 209)).map(|hop| hop.dst);
+            let mac = fib.resolve(LinkId(0), [10, 9, 0, 209].into()).map(|hop| hop.dst);
             matches!(fib.next_hop(last.into()), NextHop::Unresolved(..))
                 && mac == Some([2, 0, 0, 0, 0x4e, 0x1f])
         });

@@ -6,11 +6,11 @@ use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader,
     NetlinkMessage, NetlinkPayload,
 };
+use netlink_packet_route::RouteNetlinkMessage as Message;
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::neighbour::NeighbourMessage;
 use netlink_packet_route::route::RouteMessage;
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use super::HostError;
@@ -49,30 +49,27 @@ impl Kernel {
         })
     }
 
-    /// The IPv4 addresses of all interfaces.
+    /// The addresses of all interfaces, of both families.
     pub(super) fn addresses(&mut self) -> Result<Vec<AddressMessage>, HostError> {
-        let mut ask = AddressMessage::default();
-        ask.header.family = AddressFamily::Inet;
+        let ask = AddressMessage::default();
         self.dump("addresses", Message::GetAddress(ask), |message| match message {
             Message::NewAddress(address) => Some(address),
             _ => None,
         })
     }
 
-    /// The IPv4 routes of all tables.
+    /// The routes of all tables, of both families.
     pub(super) fn routes(&mut self) -> Result<Vec<RouteMessage>, HostError> {
-        let mut ask = RouteMessage::default();
-        ask.header.address_family = AddressFamily::Inet;
+        let ask = RouteMessage::default();
         self.dump("routes", Message::GetRoute(ask), |message| match message {
             Message::NewRoute(route) => Some(route),
             _ => None,
         })
     }
 
-    /// The IPv4 neighbours of all interfaces.
+    /// The neighbours of all interfaces, of both families.
     pub(super) fn neighbours(&mut self) -> Result<Vec<NeighbourMessage>, HostError> {
-        let mut ask = NeighbourMessage::default();
-        ask.header.family = AddressFamily::Inet;
+        let ask = NeighbourMessage::default();
         self.dump("neighbours", Message::GetNeighbour(ask), |message| match message {
             Message::NewNeighbour(neighbour) => Some(neighbour),
             _ => None,

@@ -65,7 +65,7 @@ fn survey(message: &LinkMessage, addresses: &[AddressMessage]) -> Option<Interfa
         up: header.flags.contains(LinkFlags::Up),
         mtu: 0,
         xdp: None,
-        addresses: addresses_of(header.index, addresses),
+        addresses: addresses_of(header.index, addresses).filter_map(v4).collect(),
     };
     for attribute in &message.attributes {
         match attribute {
@@ -129,7 +129,7 @@ pub(super) fn read(message: &LinkMessage, addresses: &[AddressMessage]) -> Optio
         ifindex: message.header.index,
         mac,
         mtu: mtu?,
-        addresses: addresses_of(message.header.index, addresses),
+        addresses: addresses_of(message.header.index, addresses).map(Into::into).collect(),
     })
 }
 
@@ -142,21 +142,28 @@ fn name_of(message: &LinkMessage) -> Option<&str> {
 
 /// The interface's IPv4 addresses: wider scope first, primary before secondary, else in the order
 /// in which they were added.
-fn addresses_of(ifindex: u32, addresses: &[AddressMessage]) -> Vec<Ipv4Addr> {
+fn addresses_of(ifindex: u32, addresses: &[AddressMessage]) -> impl Iterator<Item = IpAddr> {
     let mut own: Vec<_> = addresses.iter().filter(|a| a.header.index == ifindex).collect();
     own.sort_by_key(|address| {
         let secondary = address.header.flags.contains(AddressHeaderFlags::Secondary);
         (u8::from(address.header.scope), secondary)
     });
-    own.into_iter().filter_map(local).collect()
+    own.into_iter().filter_map(local)
+}
+
+fn v4(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(v4) => Some(v4),
+        IpAddr::V6(_) => None,
+    }
 }
 
 /// An interface's own address; where it is point to point, `Address` is the other end's.
-fn local(message: &AddressMessage) -> Option<Ipv4Addr> {
+fn local(message: &AddressMessage) -> Option<IpAddr> {
     let find = |local: bool| {
         message.attributes.iter().find_map(|attribute| match attribute {
-            AddressAttribute::Local(IpAddr::V4(ip)) if local => Some(*ip),
-            AddressAttribute::Address(IpAddr::V4(ip)) if !local => Some(*ip),
+            AddressAttribute::Local(ip) if local => Some(*ip),
+            AddressAttribute::Address(ip) if !local => Some(*ip),
             _ => None,
         })
     };

@@ -15,6 +15,17 @@ const RTNLGRP_LINK: u32 = 1;
 const RTNLGRP_NEIGH: u32 = 3;
 const RTNLGRP_IPV4_IFADDR: u32 = 5;
 const RTNLGRP_IPV4_ROUTE: u32 = 7;
+const RTNLGRP_IPV6_IFADDR: u32 = 9;
+const RTNLGRP_IPV6_ROUTE: u32 = 11;
+
+const GROUPS: [u32; 6] = [
+    RTNLGRP_LINK,
+    RTNLGRP_NEIGH,
+    RTNLGRP_IPV4_IFADDR,
+    RTNLGRP_IPV4_ROUTE,
+    RTNLGRP_IPV6_IFADDR,
+    RTNLGRP_IPV6_ROUTE,
+];
 
 /// What may wait unread, in bytes: some thousand notifications.
 const BACKLOG: i32 = 1 << 20;
@@ -32,7 +43,7 @@ impl Notices {
             socket.bind_auto()?;
             socket.set_non_blocking(true)?;
             socket.set_rx_buf_sz(BACKLOG)?;
-            for group in [RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE] {
+            for group in GROUPS {
                 socket.add_membership(group)?;
             }
             Ok(socket)

@@ -1,13 +1,14 @@
 //! Has the kernel resolve neighbours, no more often than is decent.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
 };
+use uvs_engine::address::Address;
 use uvs_engine::link::LinkId;
 
 use super::kernel::Kernel;
@@ -23,7 +24,7 @@ const MOST: usize = 4096;
 /// What was asked for of late.
 #[derive(Default)]
 pub(super) struct Resolver {
-    asked: HashMap<(LinkId, Ipv4Addr), Instant>,
+    asked: HashMap<(LinkId, Address), Instant>,
 }
 
 impl Resolver {
@@ -32,7 +33,7 @@ impl Resolver {
         &mut self,
         kernel: &mut Kernel,
         (link, ifindex): (LinkId, u32),
-        neighbour: Ipv4Addr,
+        neighbour: Address,
         now: Instant,
     ) {
         if !self.may_ask(link, neighbour, now) {
@@ -50,11 +51,11 @@ impl Resolver {
 
     /// Forgets the questions for neighbours that are known by now: one that the kernel loses
     /// again, by a flush for instance, is asked for at once.
-    pub(super) fn forget_answered(&mut self, known: impl Fn(LinkId, Ipv4Addr) -> bool) {
+    pub(super) fn forget_answered(&mut self, known: impl Fn(LinkId, Address) -> bool) {
         self.asked.retain(|(link, neighbour), _| !known(*link, *neighbour));
     }
 
-    fn may_ask(&mut self, link: LinkId, neighbour: Ipv4Addr, now: Instant) -> bool {
+    fn may_ask(&mut self, link: LinkId, neighbour: Address, now: Instant) -> bool {
         let last = self.asked.get(&(link, neighbour));
         let free = match last {
             Some(at) => now.duration_since(*at) >= AGAIN,
@@ -69,12 +70,19 @@ impl Resolver {
 
 /// What makes the kernel send a request for a neighbour it does not know or has not heard of for
 /// long, as a packet of its own to the neighbour would (NTF_USE, linux/neighbour.h).
-fn question(ifindex: u32, neighbour: Ipv4Addr) -> NeighbourMessage {
+fn question(ifindex: u32, neighbour: Address) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
-    message.header.family = AddressFamily::Inet;
+    let destination = match neighbour.to_ip() {
+        IpAddr::V4(v4) => NeighbourAddress::Inet(v4),
+        IpAddr::V6(v6) => NeighbourAddress::Inet6(v6),
+    };
+    message.header.family = match neighbour.is_v4() {
+        true => AddressFamily::Inet,
+        false => AddressFamily::Inet6,
+    };
     message.header.ifindex = ifindex;
     message.header.flags = NeighbourFlags::Use;
-    message.attributes = vec![NeighbourAttribute::Destination(NeighbourAddress::Inet(neighbour))];
+    message.attributes = vec![NeighbourAttribute::Destination(destination)];
     message
 }
 
@@ -87,7 +95,7 @@ mod tests {
         let mut resolver = Resolver::default();
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let ip = Ipv4Addr::new(10, 0, 0, 1);
+        let ip = Address::from([10, 0, 0, 1]);
         assert!(resolver.may_ask(LinkId(0), ip, start));
         assert!(!resolver.may_ask(LinkId(0), ip, at(999)));
         assert!(resolver.may_ask(LinkId(1), ip, at(999)));
@@ -101,8 +109,9 @@ mod tests {
     fn a_scan_does_not_grow_the_memory() {
         let mut resolver = Resolver::default();
         let start = Instant::now();
-        let asked =
-            (0..100_000).filter(|n| resolver.may_ask(LinkId(0), Ipv4Addr::from(*n), start)).count();
+        let asked = (0..100_000)
+            .filter(|n| resolver.may_ask(LinkId(0), Address::from(u32::to_be_bytes(*n)), start))
+            .count();
         assert_eq!((asked, resolver.asked.len()), (MOST, MOST));
         resolver.forget(start + AGAIN);
         assert!(resolver.asked.is_empty());

@@ -5,8 +5,9 @@
 //! followed.
 
 use std::collections::{HashMap, HashSet};
-use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
 
+use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::neighbour::{
@@ -15,6 +16,7 @@ use netlink_packet_route::neighbour::{
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHopFlags, RouteType,
 };
+use uvs_engine::address::Address;
 use uvs_engine::fib::{Fib, NextHop, Route, Target};
 use uvs_engine::link::{Link, LinkId};
 
@@ -38,7 +40,7 @@ pub(super) struct Tables {
     /// Links whose interface is no more, by its index: to say it once.
     gone: HashSet<u32>,
     routes: Vec<Route>,
-    neighbours: HashMap<(LinkId, Ipv4Addr), Neighbour>,
+    neighbours: HashMap<(LinkId, Address), Neighbour>,
     /// The routes alone: without neighbours each lookup names the neighbour that it needs.
     ways: Fib,
 }
@@ -85,7 +87,7 @@ impl Tables {
         // Preferred ones first, as the Fib wants them: table local before main, then the metric.
         // Stable, so that of equals the kernel's first stays first.
         read.sort_by_key(|read| (read.table != TABLE_LOCAL, read.metric));
-        let local: HashSet<(u32, u8)> =
+        let local: HashSet<(u128, u32)> =
             read.iter().filter(|r| r.table == TABLE_LOCAL).map(|r| network(&r.route)).collect();
         // What lies inside a route of table local is never looked up in main, be it longer.
         read.retain(|r| r.table == TABLE_LOCAL || !is_inside(&r.route, &local));
@@ -116,7 +118,12 @@ impl Tables {
         let (mut ip, mut mac) = (None, None);
         for attribute in &message.attributes {
             match attribute {
-                NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => ip = Some(*v4),
+                NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => {
+                    ip = Some(Address::from(*v4));
+                }
+                NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => {
+                    ip = Some(Address::from(*v6));
+                }
                 NeighbourAttribute::LinkLayerAddress(bytes) => {
                     mac = bytes.as_slice().try_into().ok();
                 }
@@ -136,15 +143,15 @@ impl Tables {
     }
 
     /// The neighbour that packets to `destination` are handed to.
-    pub(super) fn way(&self, destination: Ipv4Addr) -> Option<(LinkId, Ipv4Addr)> {
-        match self.ways.next_hop(destination.into()) {
+    pub(super) fn way(&self, destination: Address) -> Option<(LinkId, Address)> {
+        match self.ways.next_hop(destination) {
             NextHop::Unresolved(link, neighbour) => Some((link, neighbour)),
             _ => None,
         }
     }
 
     /// Whether the kernel knows this neighbour and has heard of it of late.
-    pub(super) fn is_fresh(&self, link: LinkId, neighbour: Ipv4Addr) -> bool {
+    pub(super) fn is_fresh(&self, link: LinkId, neighbour: Address) -> bool {
         self.neighbours.get(&(link, neighbour)).is_some_and(|known| known.fresh)
     }
 
@@ -159,14 +166,17 @@ impl Tables {
             table: u32::from(header.table),
             metric: 0,
             route: Route {
-                network: Ipv4Addr::UNSPECIFIED,
+                network: match header.address_family {
+                    AddressFamily::Inet6 => Address::from(Ipv6Addr::UNSPECIFIED),
+                    _ => Address::UNSPECIFIED,
+                },
                 prefix: header.destination_prefix_length,
                 target: Target::Elsewhere,
             },
         };
         for attribute in &message.attributes {
             match attribute {
-                RouteAttribute::Destination(RouteAddress::Inet(ip)) => read.route.network = *ip,
+                RouteAttribute::Destination(to) => read.route.network = address(to)?,
                 RouteAttribute::Priority(metric) => read.metric = *metric,
                 RouteAttribute::Table(table) => read.table = *table,
                 _ => {}
@@ -174,7 +184,6 @@ impl Tables {
         }
         let followed = matches!(read.table, TABLE_LOCAL | TABLE_MAIN)
             && header.tos == 0
-            && read.route.prefix <= 32
             && !header.flags.intersects(RouteFlags::Cloned | RouteFlags::Dead);
         read.route.target = match header.kind {
             RouteType::Unicast => self.unicast(&message.attributes),
@@ -194,7 +203,7 @@ impl Tables {
         for attribute in attributes {
             match attribute {
                 RouteAttribute::Oif(index) => interface = Some(*index),
-                RouteAttribute::Gateway(RouteAddress::Inet(ip)) => gateway = Some(*ip),
+                RouteAttribute::Gateway(router) => gateway = address(router),
                 RouteAttribute::MultiPath(hops) => {
                     // The first that is alive serves for all.
                     let dead = RouteNextHopFlags::Dead;
@@ -237,16 +246,25 @@ fn freshness(state: NeighbourState) -> Option<bool> {
     }
 }
 
-fn network(route: &Route) -> (u32, u8) {
-    (masked(route.network, route.prefix), route.prefix)
+fn address(address: &RouteAddress) -> Option<Address> {
+    match address {
+        RouteAddress::Inet(v4) => Some((*v4).into()),
+        RouteAddress::Inet6(v6) => Some((*v6).into()),
+        _ => None,
+    }
 }
 
-fn masked(ip: Ipv4Addr, prefix: u8) -> u32 {
-    u32::from(ip) & !u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0)
+fn network(route: &Route) -> (u128, u32) {
+    (masked(route.network, route.bits()), route.bits())
 }
 
-fn is_inside(route: &Route, networks: &HashSet<(u32, u8)>) -> bool {
-    (0..=route.prefix).any(|prefix| networks.contains(&(masked(route.network, prefix), prefix)))
+/// The first `bits` of an address's 128.
+fn masked(address: Address, bits: u32) -> u128 {
+    address.to_bits() & !u128::MAX.checked_shr(bits).unwrap_or(0)
+}
+
+fn is_inside(route: &Route, networks: &HashSet<(u128, u32)>) -> bool {
+    (0..=route.bits()).any(|bits| networks.contains(&(masked(route.network, bits), bits)))
 }
 
 #[cfg(test)]

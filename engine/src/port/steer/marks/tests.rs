@@ -1,7 +1,7 @@
 //! The program's answers to frames, with the workers' own marks as the judge.
 
 use std::cell::RefCell;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,7 +13,7 @@ use super::super::tests::{TC_ACT_SHOT, verdict};
 use super::super::{Endpoint, Programs, Steering};
 use super::*;
 use crate::link::{Link, LinkId};
-use crate::marks::tests::{port, protocol, rule as any_rule};
+use crate::marks::tests::{address, port, protocol, rule as any_rule};
 use crate::marks::{MarkRule, Network, Packet};
 
 const UDP: u8 = 17;
@@ -32,9 +32,13 @@ fn steering() -> Option<Steering> {
     Some(steering)
 }
 
-fn steered(rules: &[MarkRule], served: impl IntoIterator<Item = u32>) -> Steered {
-    let marks = Arc::new(Marks::new(rules.to_vec()));
-    Steered { marks, served: served.into_iter().collect(), ..Steered::default() }
+/// These marks of IPv4 packets have a service.
+fn steered<const N: usize>(rules: &[MarkRule], served: [u32; N]) -> Steered {
+    steered_in_families(rules, served.map(|mark| (mark, false)).into())
+}
+
+fn steered_in_families(rules: &[MarkRule], served: HashSet<ServedMark>) -> Steered {
+    Steered { marks: Arc::new(Marks::new(rules.to_vec())), served, ..Steered::default() }
 }
 
 fn rule(to: Ipv4Addr, prefix: u8, mark: u32) -> MarkRule {
@@ -56,20 +60,26 @@ fn v4(packet: &[u8]) -> Vec<u8> {
 
 /// A packet and its frame.
 fn packet() -> impl Strategy<Value = (Packet, Vec<u8>)> {
-    let address = || {
-        let near = (0..8u32).prop_map(|low| 0x0a00_0000 | low);
-        prop_oneof![near, any::<u32>()].prop_map(Ipv4Addr::from_bits)
-    };
-    (protocol(), address(), address(), port()).prop_map(|(protocol, from, to, port)| {
-        let packet = Packet {
-            link: LINK,
-            protocol,
-            source: from.into(),
-            source_port: 4000,
-            destination: to.into(),
-            destination_port: port,
+    let near = (0..8u32).prop_map(|low| Ipv4Addr::from_bits(0x0a00_0000 | low).into());
+    let addresses = || prop_oneof![near.clone(), address()];
+    let ends =
+        (addresses(), addresses()).prop_filter("one family", |(a, b)| a.is_v4() == b.is_v4());
+    (protocol(), ends, port()).prop_map(|(protocol, (source, destination), port)| {
+        let payload = lab::udp(4000, port, 0);
+        // Extension headers are none of a mark's.
+        let extension = [0, 43, 44, 51, 60].contains(&protocol);
+        let protocol = if extension && !source.is_v4() { UDP } else { protocol };
+        let frame = match (source.to_ip(), destination.to_ip()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => v4(&lab::ip(protocol, from, to, 0, &payload)),
+            (IpAddr::V6(from), IpAddr::V6(to)) => {
+                lab::ethernet(&[], 0x86dd, &lab::ipv6(protocol, from, to, &payload))
+            }
+            _ => unreachable!("one family"),
         };
-        (packet, v4(&lab::ip(protocol, from, to, 0, &lab::udp(4000, port, 0))))
+        let (source_port, destination_port) = (4000, port);
+        let link = LINK;
+        let packet = Packet { link, protocol, source, source_port, destination, destination_port };
+        (packet, frame)
     })
 }
 
@@ -93,15 +103,16 @@ fn what_is_taken_is_what_has_a_mark_that_is_served() {
     let Some(steering) = steering() else { return };
     let steering = RefCell::new(steering);
     let mut runner = TestRunner::new(Config { cases: 40, ..Config::default() });
-    let served = proptest::collection::hash_set(1..5u32, 0..3);
+    let served = proptest::collection::hash_set((1..5u32, any::<bool>()), 0..4);
     let packets = proptest::collection::vec(packet(), 200);
     let result = runner.run(&(rules(), served, packets), |(rules, served, packets)| {
-        let (mut steering, steered) = (steering.borrow_mut(), steered(&rules, served));
+        let (mut steering, steered) = (steering.borrow_mut(), steered_in_families(&rules, served));
         steering.update(&steered).unwrap();
         for (packet, frame) in &packets {
             let packet = by_connection(*packet);
             let ports = [6, UDP, 132].contains(&packet.protocol);
-            let expected = ports && steered.served.contains(&steered.marks.of(&packet));
+            let served = (steered.marks.of(&packet), !packet.source.is_v4());
+            let expected = ports && steered.served.contains(&served);
             prop_assert_eq!(is_ours(steering.program("uvs_tcx"), frame), expected, "{:?}", packet);
         }
         Ok(())
