@@ -37,9 +37,23 @@ pub enum Answer {
     TimeExceeded,
     /// Too big for a link; it carries this many bytes.
     FragNeeded(u16),
+    /// To the client, what an error says about the tunnel packet that its own was in; of this path
+    /// MTU to the server is told if that was too small.
+    Relay(u16),
     /// A TCP segment of no connection: a reset with these sequence and acknowledgement numbers and
     /// flags.
     Reset(u32, u32, u8),
+}
+
+/// Whether a frame speaks for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relation {
+    /// It is of a connection itself.
+    Own,
+    /// An ICMP error about a packet of a connection.
+    Error,
+    /// An ICMP error about a tunnel packet in which one of a client was.
+    TunnelError,
 }
 
 /// A frame and what is known of it. Each stage fills in its part; what a stage has not reached
@@ -79,6 +93,9 @@ pub struct Slot {
     /// parse: the protocol by which its connection is found. For AH and ESP that is UDP; their own
     /// number is in `at`.
     pub protocol: u8,
+    /// parse: whether it is about another packet. Then protocol, ends and ports are those of a
+    /// packet of the connection in question that would go the same way.
+    pub relation: Relation,
     /// parse: what it means to the protocol's state machine.
     pub event: Event,
     /// classify: which way it goes.
@@ -103,6 +120,7 @@ impl Slot {
             dont_fragment: false,
             ttl: 0,
             protocol: 0,
+            relation: Relation::Own,
             event: Event(0),
             source: Address::UNSPECIFIED,
             source_port: 0,

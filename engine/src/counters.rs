@@ -58,6 +58,7 @@ reasons! {
         Reset "reset" "A TCP packet of no known connection (answered with a reset, setting reset_unknown)",
         TableFull "table_full" "The connection table has no room for a new connection",
         TtlExceeded "ttl_exceeded" "The TTL, or hop limit, is used up (answered with ICMP time exceeded)",
+        Relayed "relayed" "An ICMP error about a tunnel packet, of which the client is told (answered with ICMP)",
         TooBig "too_big" "Larger than the next link carries (answered with ICMP fragmentation needed where DF is set, or packet too big)",
         NoRoute "no_route" "No route leads to the server or the client over a link of the engine",
         NeighbourQueueFull "neighbour_queue_full" "Too many frames wait for Ethernet addresses",

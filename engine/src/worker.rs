@@ -9,7 +9,7 @@ use std::time::Duration;
 use uvs_forward::segment::Segment;
 
 use crate::ask::Asks;
-use crate::batch::{Batch, Verdict};
+use crate::batch::{Batch, Relation, Verdict};
 use crate::calls::Calls;
 use crate::clock::{Clock, Ticks};
 use crate::counters::Counters;
@@ -22,7 +22,8 @@ use crate::snapshot::Snapshot;
 use crate::stage::forward::Identification;
 use crate::stage::transmit::Outlet;
 use crate::stage::{
-    Context, SEGMENTS, classify, farewell, forward, lookup, parse, receive, schedule, state,
+    Context, SEGMENTS, classify, farewell, forward, lookup, parse, receive, related, schedule,
+    state,
 };
 use crate::table::{self, Conn, OnExpiry, Owner, Table};
 use crate::waiting::Waiting;
@@ -254,10 +255,14 @@ fn run_stages(batch: &mut Batch, context: &mut Context<'_>, ids: &mut Identifica
     lookup::lookup(batch, context.owner.table());
     for slot in batch.undecided() {
         // Together, frame by frame: see the schedule stage.
+        if slot.relation != Relation::Own {
+            related::follow(slot, context);
+            continue;
+        }
         schedule::schedule(slot, context);
         if slot.verdict == Verdict::Next {
             state::advance(slot, context);
         }
     }
-    forward::forward(batch, snapshot, usize::from(context.owner.worker()), ids);
+    forward::forward(batch, snapshot, usize::from(context.owner.worker()), context.now, ids);
 }

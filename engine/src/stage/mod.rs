@@ -27,6 +27,8 @@ pub(crate) mod farewell;
 
 mod ftp;
 
+pub mod related;
+
 pub mod schedule;
 
 pub mod state;

@@ -8,6 +8,7 @@ use uvs_forward::wire::{
 };
 use uvs_forward::{Family, Offsets};
 
+use super::related;
 use crate::batch::{Batch, Slot, Verdict};
 use crate::counters::{DropReason, HostReason};
 use crate::fib::Fib;
@@ -82,7 +83,14 @@ fn parse_one(slot: &mut Slot, fib: &Fib) -> Result<(), Verdict> {
             slot.protocol = ah_esp::carrier(slot.protocol);
             (ah_esp::PORT, ah_esp::PORT, slot.event)
         }
-        protocol::ICMP | protocol::ICMPV6 => return Err(Verdict::Host(HostReason::Icmp)),
+        protocol::ICMP | protocol::ICMPV6 => {
+            let subject =
+                related::subject(frame, at, fib).ok_or(Verdict::Host(HostReason::Icmp))?;
+            slot.relation = subject.relation;
+            slot.protocol = subject.protocol;
+            (slot.source, slot.destination) = (subject.source.0, subject.destination.0);
+            (subject.source.1, subject.destination.1, slot.event)
+        }
         _ => return Err(Verdict::Host(HostReason::OtherProtocol)),
     };
     // Ethernet's padding is not sent on: the next link has its own.

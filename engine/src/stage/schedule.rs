@@ -112,6 +112,15 @@ fn available(slot: &mut Slot, context: &mut Context<'_>) {
     }
 }
 
+/// Opens the connection of an ICMP error, whatever packet it carries.
+pub(super) fn open_related(slot: &mut Slot, context: &mut Context<'_>) {
+    let service = context.snapshot.service(slot.service);
+    let Some(service) = service.filter(|_| slot.direction == Direction::In) else { return };
+    if let Err(verdict) = admit(slot, service, context) {
+        verdict.apply(slot);
+    }
+}
+
 /// Opens a connection (ip_vs_proto_*.c, *_conn_schedule; ip_vs_core.c, ip_vs_schedule).
 fn open(slot: &mut Slot, context: &mut Context<'_>) -> Result<(), Leave> {
     let service = context.snapshot.service(slot.service);
@@ -124,6 +133,15 @@ fn open(slot: &mut Slot, context: &mut Context<'_>) -> Result<(), Leave> {
     if !proto::opens(slot.at.protocol, slot.event, &sloppy) {
         return Err(unknown(slot, service, context));
     }
+    admit(slot, service, context)
+}
+
+/// Picks a server and opens the connection.
+fn admit<'a>(
+    slot: &mut Slot,
+    service: &'a Service,
+    context: &mut Context<'a>,
+) -> Result<(), Leave> {
     if context.defense.drops() {
         return Err(Leave::Drop(DropReason::DropPacket));
     }

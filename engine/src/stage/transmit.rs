@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use uvs_forward::Address as Octets;
-use uvs_forward::icmp::{self, CitedTtl, MAX_FRAME, Offender, Sender};
+use uvs_forward::icmp::{self, CitedTtl, MAX_FRAME, Offender, Relay, Sender, TunnelError};
 use uvs_forward::segment::{self, Segment};
 
 use super::forward::Identification;
@@ -121,11 +121,18 @@ impl<P: Port, H: Host> Outlet<P, H> {
     /// Sends an ICMP message back to where the frame came from.
     fn answer(&mut self, slot: &Slot, answer: Answer, fib: &Fib) {
         let Some(mut frame) = self.port.alloc() else { return };
-        let len = match frame.set_len(MAX_FRAME) {
-            true => self.build(slot, answer, fib, frame.bytes_mut()),
-            false => None,
+        let mut link = slot.frame.link();
+        let len = match (frame.set_len(MAX_FRAME), answer) {
+            (false, _) => None,
+            (true, Answer::Relay(path_mtu)) => {
+                self.relay(slot, path_mtu, fib, frame.bytes_mut()).map(|(to, len)| {
+                    link = to;
+                    len
+                })
+            }
+            (true, _) => self.build(slot, answer, fib, frame.bytes_mut()),
         };
-        self.originate(slot.frame.link(), frame, len);
+        self.originate(link, frame, len);
     }
 
     /// Sends a frame of the engine's own that was built with this length.
@@ -152,6 +159,23 @@ impl<P: Port, H: Host> Outlet<P, H> {
             };
             self.originate(link, frame, len);
         }
+    }
+
+    /// Builds what a client is told of an error about a tunnel packet, and says where it leaves.
+    fn relay(
+        &mut self,
+        slot: &Slot,
+        path_mtu: u16,
+        fib: &Fib,
+        out: &mut [u8],
+    ) -> Option<(LinkId, usize)> {
+        let NextHop::Ready(link, hop) = fib.next_hop(slot.source) else { return None };
+        let frame = slot.frame.bytes();
+        let error = TunnelError::of(frame, slot.at).ok()?;
+        let src = error.tuple.dst.address;
+        let sender = Sender { src, id: self.ids.draw().into() };
+        let len = error.relay(frame, slot.at, &Relay { sender, path_mtu, hop: &hop }, out)?;
+        Some((link, len))
     }
 
     fn build(&mut self, slot: &Slot, answer: Answer, fib: &Fib, out: &mut [u8]) -> Option<usize> {
@@ -191,6 +215,6 @@ fn error<A: Octets>(
         Answer::PortUnreachable => icmp::port_unreachable(offender, sender, out),
         Answer::TimeExceeded => icmp::time_exceeded(offender, sender, out),
         Answer::FragNeeded(mtu) => icmp::frag_needed(offender, sender, mtu, out),
-        Answer::Reset(..) => None,
+        Answer::Reset(..) | Answer::Relay(_) => None,
     }
 }

@@ -11,7 +11,6 @@ use crate::rig::{Left, Rig};
 /// The file.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Recording {
-    family: String,
     setup: Vec<String>,
     #[serde(default)]
     sysctl: Map<String, Value>,
@@ -36,9 +35,6 @@ struct Step {
 
 /// Replays all steps; stops at the first that differs.
 pub(crate) fn replay(recording: Recording) -> Result<(), Stop> {
-    if recording.family != "v4" {
-        return Err(Stop::NotSupported(format!("the family {}", recording.family)));
-    }
     let mut rig = Rig::new(recording.mtu_c, recording.mtu_r);
     if let Some((name, value)) = recording.net_sysctl.iter().next() {
         return Err(Stop::NotSupported(format!("sysctl {name}={value}")));
@@ -52,20 +48,29 @@ pub(crate) fn replay(recording: Recording) -> Result<(), Stop> {
         }
         rig.ipvsadm(line)?;
     }
+    let gue = gue_ports(&recording.setup);
     for (number, step) in recording.steps.iter().enumerate() {
         let place = format!("step {number} ({})", step.label);
-        replay_step(&mut rig, step).map_err(|stop| stop.about(&place))?;
+        replay_step(&mut rig, step, &gue).map_err(|stop| stop.about(&place))?;
     }
     rig.balance()?;
     conns::compare(&rig, &recording.conns_after)
 }
 
-fn replay_step(rig: &mut Rig, step: &Step) -> Result<(), Stop> {
+/// The servers' ports of the tunnels that are set up.
+fn gue_ports(setup: &[String]) -> Vec<u16> {
+    let port = |line: &String| {
+        line.split_once("--tun-port ")?.1.split_whitespace().next()?.parse::<u16>().ok()
+    };
+    setup.iter().filter_map(port).collect()
+}
+
+fn replay_step(rig: &mut Rig, step: &Step, gue: &[u16]) -> Result<(), Stop> {
     let mut left = Left::default();
     for frame in &step.input {
         let more = rig.frame(frames::link(&step.in_dev)?, &frames::bytes(frame)?);
         left.sent.extend(more.sent);
         left.to_host += more.to_host;
     }
-    frames::compare(&left, &step.output)
+    frames::compare(&left, &step.output, gue)
 }

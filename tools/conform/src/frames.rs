@@ -31,11 +31,11 @@ pub(crate) fn raw(rig: &mut Rig, dev: &str, hex: &str, out: &[Output]) -> Result
     };
     let frame = [&to[..], &from, &ethertype, &packet].concat();
     let left = rig.frame(link, &frame);
-    compare(&left, out)
+    compare(&left, out, &[])
 }
 
 /// Compares the frames that left with the recorded ones.
-pub(crate) fn compare(left: &Left, out: &[Output]) -> Result<(), Stop> {
+pub(crate) fn compare(left: &Left, out: &[Output], gue: &[u16]) -> Result<(), Stop> {
     let mut expected = Vec::new();
     for output in out {
         let frame = bytes(&output.hex)?;
@@ -53,7 +53,7 @@ pub(crate) fn compare(left: &Left, out: &[Output]) -> Result<(), Stop> {
         )));
     }
     for ((expected_link, expected), (link, frame)) in expected.iter().zip(&left.sent) {
-        if expected_link != link || masked(expected) != masked(frame) {
+        if expected_link != link || masked(expected, gue) != masked(frame, gue) {
             return Err(Stop::Differs(format!(
                 "expected on {}: {}\n    came on {}: {}",
                 name(*expected_link),
@@ -73,6 +73,11 @@ fn own_stack(frame: &[u8]) -> bool {
     match (&packet.net, &packet.transport) {
         (Some(NetSlice::Arp(_)), _) => true,
         (_, Some(TransportSlice::Tcp(tcp))) => tcp.rst(),
+        (_, Some(TransportSlice::Icmpv6(icmp))) => {
+            use etherparse::Icmpv6Type as Type;
+            let discovery = matches!(icmp.icmp_type(), Type::Unknown { type_u8: 133..=137, .. });
+            discovery || matches!(icmp.icmp_type(), Type::EchoReply(_))
+        }
         (_, Some(TransportSlice::Icmpv4(icmp))) => {
             matches!(icmp.icmp_type(), Icmpv4Type::EchoReply(_))
         }
