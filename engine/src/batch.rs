@@ -33,6 +33,8 @@ pub enum Verdict {
 pub enum Answer {
     /// No server: destination unreachable, port unreachable.
     PortUnreachable,
+    /// This byte of its IPv4 header makes no sense.
+    ParameterProblem(u8),
     /// The TTL was used up on the way.
     TimeExceeded,
     /// Too big for a link; it carries this many bytes.

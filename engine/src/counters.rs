@@ -57,6 +57,8 @@ reasons! {
         NoCallId "no_call_id" "A packet of a SIP service without a Call-ID that could tell its call",
         Reset "reset" "A TCP packet of no known connection (answered with a reset, setting reset_unknown)",
         TableFull "table_full" "The connection table has no room for a new connection",
+        SourceRoute "source_route" "Asks for a source route, which the kernel does not follow either",
+        NoConn "no_conn" "A NAT server's packet of no connection (answered with ICMP port unreachable, as nat_icmp_send wishes)",
         TtlExceeded "ttl_exceeded" "The TTL, or hop limit, is used up (answered with ICMP time exceeded)",
         Relayed "relayed" "An ICMP error about a tunnel packet, of which the client is told (answered with ICMP)",
         TooBig "too_big" "Larger than the next link carries (answered with ICMP fragmentation needed where DF is set, or packet too big)",

@@ -58,7 +58,7 @@ impl PathMtu {
         // Relaxed: a value by itself.
         let word = self.0.load(Ordering::Relaxed);
         let (mtu, learned) = ((word >> 32) as u16, Ticks(word as u32));
-        (mtu != 0 && !now.is_past(learned.after(Self::LASTS))).then_some(mtu)
+        (mtu != 0 && !learned.after(Self::LASTS).is_past(now)).then_some(mtu)
     }
 
     /// Notes what an error said: only less is believed.

@@ -19,7 +19,7 @@ use crate::limiter::Limiter;
 use crate::port::Port;
 use crate::publish::{Published, Reader};
 use crate::snapshot::Snapshot;
-use crate::stage::forward::Identification;
+use crate::stage::forward::{Identification, Moment};
 use crate::stage::transmit::Outlet;
 use crate::stage::{
     Context, SEGMENTS, classify, farewell, forward, lookup, parse, receive, related, schedule,
@@ -144,7 +144,8 @@ impl<P: Port, H: Host> Worker<P, H> {
         }
         let count = receive::receive(&mut outlet.port, &mut self.batch, &outlet.counters);
         if count > 0 {
-            run_stages(&mut self.batch, &mut context, &mut outlet.ids);
+            let moment = Moment { tick: now, time_of_day: self.clock.time_of_day(now) };
+            run_stages(&mut self.batch, &mut context, moment, &mut outlet.ids);
             outlet.transmit(&mut self.batch, &snapshot.fib, now);
         }
         let (table, segments) = (&self.table, &mut self.segments);
@@ -248,9 +249,10 @@ impl OnExpiry for Ending<'_> {
 }
 
 /// The stages between the rings, in the order of a frame's way.
-fn run_stages(batch: &mut Batch, context: &mut Context<'_>, ids: &mut Identification) {
+fn run_stages(batch: &mut Batch, context: &mut Context<'_>, now: Moment, ids: &mut Identification) {
     let snapshot = context.snapshot;
-    parse::parse(batch, &snapshot.fib);
+    let worker = usize::from(context.owner.worker());
+    parse::parse(batch, snapshot);
     classify::classify(batch, snapshot, context.owner.table());
     lookup::lookup(batch, context.owner.table());
     for slot in batch.undecided() {
@@ -264,5 +266,5 @@ fn run_stages(batch: &mut Batch, context: &mut Context<'_>, ids: &mut Identifica
             state::advance(slot, context);
         }
     }
-    forward::forward(batch, snapshot, usize::from(context.owner.worker()), context.now, ids);
+    forward::forward(batch, snapshot, worker, now, ids);
 }

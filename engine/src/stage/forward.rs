@@ -7,7 +7,7 @@ use uvs_forward::tun::{self, Gue, Kind, Outer};
 use uvs_forward::{Address as Octets, Family, Hop, Method, Refused, dr, nat};
 use uvs_sched::ServerId;
 
-use super::related;
+use super::{options, related};
 use crate::address::Address;
 use crate::batch::{Answer, Batch, Relation, Slot, Verdict};
 use crate::clock::Ticks;
@@ -32,17 +32,27 @@ impl Identification {
     }
 }
 
+/// When a batch is rewritten.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Its tick.
+    pub tick: Ticks,
+    /// Milliseconds since midnight UT, for IP timestamps.
+    pub time_of_day: u32,
+}
+
 /// Rewrites the frames of a batch; `worker` counts the packets.
 pub fn forward(
     batch: &mut Batch,
     snapshot: &Snapshot,
     worker: usize,
-    now: Ticks,
+    now: Moment,
     ids: &mut Identification,
 ) {
     let mut stage = Stage { snapshot, worker, now, ids };
     for slot in batch.undecided() {
         let Some(conn) = slot.conn else { continue };
+        options::fill(slot, &snapshot.fib, now.time_of_day);
         let done = match slot.direction {
             Direction::In => stage.to_server(slot, &conn),
             Direction::Out => stage.to_client(slot, &conn),
@@ -113,7 +123,7 @@ impl Way {
 struct Stage<'a> {
     snapshot: &'a Snapshot,
     worker: usize,
-    now: Ticks,
+    now: Moment,
     ids: &'a mut Identification,
 }
 
@@ -125,6 +135,9 @@ impl Stage<'_> {
             return Err(NoWay::Drop(DropReason::DestUnavailable));
         };
         count(slot.ip_len, dest, |traffic, bytes| traffic.incoming(self.worker, bytes));
+        if exit.hop == NextHop::Local {
+            return Err(to_local(slot, conn));
+        }
         let way = Way::of(exit.hop, self.snapshot)?;
         if slot.ttl <= 1 {
             return Err(Refused::Ttl.into());
@@ -177,7 +190,7 @@ impl Stage<'_> {
     ) -> Result<(), NoWay> {
         let outer = if conn.daddr.is_v4() { Family::V4 } else { Family::V6 };
         let room = dest.tunnel.room(outer, false);
-        let mtu = dest.path.get(self.now).map_or(exit.mtu, |path| path.min(exit.mtu));
+        let mtu = dest.path.get(self.now.tick).map_or(exit.mtu, |path| path.min(exit.mtu));
         self.fits(slot, mtu, Some((outer, room as u16)))?;
         if !slot.frame.prepend(room) {
             return Err(NoWay::Drop(DropReason::NoHeadroom));
@@ -198,6 +211,22 @@ impl Stage<'_> {
         }
         Ok(())
     }
+}
+
+/// To a server that is an address of the host's own. In NAT its port may be another one.
+fn to_local(slot: &mut Slot, conn: &Conn) -> NoWay {
+    let (masq, own) = (Method::from_flags(conn.flags.into()), slot.relation == Relation::Own);
+    if masq == Some(Method::Masq) && own {
+        let (frame, at) = (slot.frame.bytes_mut(), slot.at);
+        let done = match conn.daddr.to_ip() {
+            IpAddr::V4(ip) => nat::to_local(frame, at, SocketAddrV4::new(ip, conn.dport)),
+            IpAddr::V6(ip) => nat::to_local(frame, at, end(ip, conn.dport)),
+        };
+        if let Err(refused) = done {
+            return refused.into();
+        }
+    }
+    NoWay::Host(HostReason::LocalDest)
 }
 
 /// NAT on the way to the server.

@@ -27,6 +27,8 @@ pub(crate) mod farewell;
 
 mod ftp;
 
+mod options;
+
 pub mod related;
 
 pub mod schedule;

@@ -3,7 +3,8 @@
 
 use std::net::{IpAddr, SocketAddrV4, SocketAddrV6};
 
-use uvs_forward::icmp::{self, Related, TunnelError};
+use uvs_forward::icmp::{self, Related, TunnelError, Via};
+use uvs_forward::wire::protocol;
 use uvs_forward::{Address as Octets, End, Family, Hop, Offsets, Refused, Tuple};
 use uvs_sched::ServerId;
 
@@ -11,8 +12,9 @@ use super::{Context, schedule};
 use crate::address::Address;
 use crate::batch::{Answer, Relation, Slot, Verdict};
 use crate::counters::{DropReason, HostReason};
-use crate::fib::Fib;
 use crate::proto::Direction;
+use crate::service::Endpoint;
+use crate::snapshot::Snapshot;
 use crate::table::Conn;
 
 /// What an ICMP error is about.
@@ -35,15 +37,14 @@ impl Subject {
 }
 
 /// What an ICMP message is about; `None` when it is for the host.
-pub(super) fn subject(frame: &[u8], at: Offsets, fib: &Fib) -> Option<Subject> {
+pub(super) fn subject(frame: &[u8], at: Offsets, snapshot: &Snapshot) -> Option<Subject> {
     match at.family {
         Family::V4 => {
-            if let Ok(related) = Related::<[u8; 4]>::of(frame, at) {
-                return Some(Subject::of(Relation::Error, &related.tuple));
+            if let Some(error) = tunnel_error(frame, at, snapshot) {
+                return Some(Subject::of(Relation::TunnelError, &error.tuple));
             }
-            let error = TunnelError::of(frame, at).ok()?;
-            let own = Tuple::<[u8; 4]> { ..error.tuple };
-            fib.is_local(receiver(frame, at)?).then(|| Subject::of(Relation::TunnelError, &own))
+            let related = Related::<[u8; 4]>::of(frame, at).ok()?;
+            Some(Subject::of(Relation::Error, &related.tuple))
         }
         Family::V6 => {
             let related = Related::<[u8; 16]>::of(frame, at).ok()?;
@@ -52,10 +53,16 @@ pub(super) fn subject(frame: &[u8], at: Offsets, fib: &Fib) -> Option<Subject> {
     }
 }
 
-/// To whom an IPv4 frame is.
-fn receiver(frame: &[u8], at: Offsets) -> Option<Address> {
-    let octets = frame.get(usize::from(at.l3) + 16..)?.first_chunk::<4>()?;
-    Some((*octets).into())
+/// What it says of a tunnel of ours.
+fn tunnel_error(frame: &[u8], at: Offsets, snapshot: &Snapshot) -> Option<TunnelError> {
+    let error = TunnelError::of(frame, at).ok()?;
+    let (protocol, port) = match error.via {
+        Via::Ipip => (protocol::IPIP, 0),
+        Via::Gre => (protocol::GRE, 0),
+        Via::Gue(port) => (protocol::UDP, port),
+    };
+    let end = Endpoint { protocol, address: error.server.into(), port };
+    snapshot.is_tunnel(&end).then_some(error)
 }
 
 /// Finds the connection of an error. It moves neither state nor timer.

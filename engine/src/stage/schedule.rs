@@ -15,7 +15,7 @@ use super::{Context, ftp};
 use crate::batch::{Answer, NO_SERVICE, Slot, Verdict};
 use crate::clock::Ticks;
 use crate::counters::{DropReason, HostReason};
-use crate::proto::{self, ConnReuseMode, Direction, Old, Sloppy};
+use crate::proto::{self, ConnReuseMode, Direction, Old, Sloppy, sctp, tcp};
 use crate::service::{Dest, FTP, Service, ServiceKey};
 use crate::table::{Conn, ConnId, InsertError, Inserted, NewConn, flag};
 
@@ -125,6 +125,9 @@ pub(super) fn open_related(slot: &mut Slot, context: &mut Context<'_>) {
 fn open(slot: &mut Slot, context: &mut Context<'_>) -> Result<(), Leave> {
     let service = context.snapshot.service(slot.service);
     let Some(service) = service.filter(|_| slot.direction == Direction::In) else {
+        if slot.direction == Direction::Out && tells_server(slot, context) {
+            return Err(Leave::Refuse(DropReason::NoConn, Answer::PortUnreachable));
+        }
         let known = slot.direction == Direction::Out || slot.service != NO_SERVICE;
         return Err(Leave::Host(if known { HostReason::NoConn } else { HostReason::NoService }));
     };
@@ -153,6 +156,18 @@ fn admit<'a>(
     let choice = choice.ok_or_else(|| no_server(slot, service, context))?;
     slot.conn = connect(slot, service, &choice, context)?;
     Ok(())
+}
+
+/// Whether a NAT server is told that its packet belongs to no connection (ip_vs_core.c,
+/// ip_vs_out). What ends one anyway is not answered.
+fn tells_server(slot: &Slot, context: &Context<'_>) -> bool {
+    context.snapshot.rules.settings.nat_icmp_send != 0
+        && match slot.at.protocol {
+            protocol::TCP => ![tcp::RST, tcp::RST_SYN].contains(&slot.event),
+            protocol::UDP => true,
+            protocol::SCTP => ![sctp::ABORT_CHUNK, sctp::COOKIE_ABORT].contains(&slot.event),
+            _ => false,
+        }
 }
 
 /// A server, and what else the new connection has to know.

@@ -9,6 +9,7 @@ use uvs_forward::icmp::{self, CitedTtl, MAX_FRAME, Offender, Relay, Sender, Tunn
 use uvs_forward::segment::{self, Segment};
 
 use super::forward::Identification;
+use super::options;
 use crate::address::Address;
 use crate::ask::Asks;
 use crate::batch::{Answer, Batch, Slot, Verdict};
@@ -181,6 +182,7 @@ impl<P: Port, H: Host> Outlet<P, H> {
     fn build(&mut self, slot: &Slot, answer: Answer, fib: &Fib, out: &mut [u8]) -> Option<usize> {
         // To a client the virtual service answers, to a server the director.
         let src = match slot.direction {
+            _ if matches!(answer, Answer::ParameterProblem(_)) => options::own_address(slot, fib)?,
             Direction::In => slot.destination,
             Direction::Out => fib.link(slot.frame.link())?.source(slot.source)?,
         };
@@ -191,11 +193,19 @@ impl<P: Port, H: Host> Outlet<P, H> {
             return segment.build_back(slot.frame.bytes().get(..slot.at.l3.into())?, out);
         }
         let id = self.ids.draw().into();
+        if let Answer::ParameterProblem(at) = answer {
+            let sender = Sender { src: src.to_v4()?.octets(), id };
+            return icmp::parameter_problem(offender(slot, CitedTtl::Received), sender, at, out);
+        }
         match src.to_ip() {
             IpAddr::V4(v4) => error(slot, answer, Sender { src: v4.octets(), id }, out),
             IpAddr::V6(v6) => error(slot, answer, Sender { src: v6.octets(), id }, out),
         }
     }
+}
+
+fn offender(slot: &Slot, ttl: CitedTtl) -> Offender<'_> {
+    Offender { frame: slot.frame.bytes(), at: slot.at, ttl }
 }
 
 /// Builds an ICMP error about a frame at the front of `out`; gives its length in bytes.
@@ -208,13 +218,14 @@ fn error<A: Octets>(
     // What is too big is found out on the way to the server, when the TTL has gone down.
     let ttl = match (answer, slot.direction) {
         (Answer::FragNeeded(_), Direction::In) => CitedTtl::Lowered,
+        (Answer::PortUnreachable, Direction::Out) => CitedTtl::Lowered,
         _ => CitedTtl::Received,
     };
-    let offender = Offender { frame: slot.frame.bytes(), at: slot.at, ttl };
+    let offender = offender(slot, ttl);
     match answer {
         Answer::PortUnreachable => icmp::port_unreachable(offender, sender, out),
         Answer::TimeExceeded => icmp::time_exceeded(offender, sender, out),
         Answer::FragNeeded(mtu) => icmp::frag_needed(offender, sender, mtu, out),
-        Answer::Reset(..) | Answer::Relay(_) => None,
+        Answer::ParameterProblem(_) | Answer::Reset(..) | Answer::Relay(_) => None,
     }
 }
