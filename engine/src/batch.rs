@@ -5,6 +5,7 @@ use uvs_forward::Offsets;
 use crate::address::Address;
 use crate::counters::{DropReason, HostReason};
 use crate::link::LinkId;
+use crate::packet::Packet;
 use crate::port::{BATCH, Frame};
 use crate::proto::{Direction, Event};
 use crate::service::Endpoint;
@@ -24,6 +25,8 @@ pub enum Verdict {
     Wait(LinkId, Address),
     /// Hand to the host.
     Host(HostReason),
+    /// Done with: it is a part of a packet that goes on with its last fragment.
+    Merge,
     /// Drop.
     Drop(DropReason),
 }
@@ -67,7 +70,7 @@ pub enum Relation {
 #[repr(C)]
 pub struct Slot {
     /// The frame.
-    pub frame: Frame,
+    pub frame: Packet,
     /// classify: the hash of its connection.
     pub hash: u64,
     /// classify: the number of its service, or [`NO_SERVICE`].
@@ -88,6 +91,8 @@ pub struct Slot {
     pub source: Address,
     /// parse: to whom.
     pub destination: Address,
+    /// forward: of how many bytes its parts may be; 0 when it goes in one piece.
+    pub split: u16,
     /// parse: whether it must not be fragmented.
     pub dont_fragment: bool,
     /// parse: the TTL it came with.
@@ -114,7 +119,8 @@ impl Slot {
     /// A frame that no stage has seen.
     pub fn new(frame: Frame) -> Self {
         Self {
-            frame,
+            frame: Packet::new(frame),
+            split: 0,
             verdict: Verdict::Next,
             answer: None,
             at: Offsets::default(),

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 
 use uvs_forward::mtu::{self, Fit, Size};
 use uvs_forward::tun::{self, Gue, Kind, Outer};
-use uvs_forward::{Address as Octets, Family, Hop, Method, Refused, dr, nat};
+use uvs_forward::{Address as Octets, Family, Hop, Method, Offsets, Refused, dr, nat};
 use uvs_sched::ServerId;
 
 use super::{options, related};
@@ -22,11 +22,16 @@ use crate::table::Conn;
 /// Numbers for the IP identification of packets that the engine makes; any do that differ from each
 /// other for a while (RFC 6864).
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Identification(u16);
+pub struct Identification(u32);
 
 impl Identification {
     /// The next number.
     pub fn draw(&mut self) -> u16 {
+        self.draw_long() as u16
+    }
+
+    /// The next number, as long as IPv6's fragments have it.
+    pub fn draw_long(&mut self) -> u32 {
         self.0 = self.0.wrapping_add(1);
         self.0
     }
@@ -164,7 +169,8 @@ impl Stage<'_> {
             return Err(Refused::Ttl.into());
         }
         let mtu = self.snapshot.fib.link(way.link).map_or(u16::MAX, |link| link.mtu);
-        whole(mtu::to_client(&size(slot), mtu))?;
+        let fit = mtu::to_client(&size(slot), mtu);
+        slot.split = parts(fit)?;
         unmasquerade(slot, conn, &way.hop)?;
         if let Some(dest) = self.snapshot.dest(ServerId(conn.dest)) {
             count(slot.ip_len, dest, |traffic, bytes| traffic.outgoing(self.worker, bytes));
@@ -174,9 +180,11 @@ impl Stage<'_> {
 
     /// Whether a packet to a server fits its way.
     #[inline]
-    fn fits(&self, slot: &Slot, mtu: u16, tunnel: Option<(Family, u16)>) -> Result<(), NoWay> {
+    fn fits(&self, slot: &mut Slot, mtu: u16, tunnel: Option<(Family, u16)>) -> Result<(), NoWay> {
         let pmtu_disc = self.snapshot.rules.settings.pmtu_disc != 0;
-        whole(mtu::to_server(&size(slot), &mtu::Way { mtu, tunnel, pmtu_disc }))
+        let fit = mtu::to_server(&size(slot), &mtu::Way { mtu, tunnel, pmtu_disc });
+        slot.split = parts(fit)?;
+        Ok(())
     }
 
     /// Either family in either.
@@ -208,6 +216,10 @@ impl Stage<'_> {
             }
             // The link has no address of the server's family.
             _ => return Err(NoWay::Drop(DropReason::NoRoute)),
+        }
+        if slot.split != 0 {
+            // It is the outer packet that is cut.
+            slot.at = Offsets { end: slot.at.end + room as u32, family: outer, ..slot.at };
         }
         Ok(())
     }
@@ -283,20 +295,21 @@ fn encapsulate<A: Octets>(
 fn size(slot: &Slot) -> Size {
     Size {
         len: slot.ip_len.into(),
-        largest: 0,
+        largest: slot.frame.largest(),
         family: slot.at.family,
         dont_fragment: slot.dont_fragment,
         icmp: slot.relation != Relation::Own,
     }
 }
 
-/// That a packet can leave as it is.
+/// Of how many bytes the parts of a packet may be, if it has to leave in some.
 #[inline]
-fn whole(fit: Fit) -> Result<(), NoWay> {
+fn parts(fit: Fit) -> Result<u16, NoWay> {
     match fit {
-        Fit::Whole => Ok(()),
+        Fit::Whole => Ok(0),
+        Fit::Split(mtu) => Ok(mtu),
         Fit::TooBig(mtu) => Err(NoWay::Refuse(DropReason::TooBig, Answer::FragNeeded(mtu))),
-        Fit::Split(_) | Fit::Narrow => Err(NoWay::Drop(DropReason::TooBig)),
+        Fit::Narrow => Err(NoWay::Drop(DropReason::TooBig)),
     }
 }
 

@@ -19,6 +19,8 @@ pub mod receive;
 
 pub mod parse;
 
+pub mod reassemble;
+
 pub mod classify;
 
 pub mod lookup;

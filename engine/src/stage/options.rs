@@ -21,7 +21,7 @@ fn has_some(slot: &Slot) -> bool {
 /// Drops, and answers, a frame whose options the kernel would not take.
 #[inline]
 pub(super) fn check(slot: &mut Slot) {
-    if has_some(slot) {
+    if has_some(slot) && !slot.at.fragment {
         check_some(slot);
     }
 }

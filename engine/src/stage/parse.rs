@@ -20,10 +20,16 @@ const SCTP_COMMON_HEADER: usize = 12;
 /// Parses every frame.
 pub fn parse(batch: &mut Batch, snapshot: &Snapshot) {
     for slot in batch.undecided() {
-        match parse_one(slot, snapshot) {
-            Ok(()) => options::check(slot),
-            Err(verdict) => slot.verdict = verdict,
-        }
+        parse_slot(slot, snapshot);
+    }
+}
+
+/// Parses a frame, or a packet that was put together.
+#[inline]
+pub(super) fn parse_slot(slot: &mut Slot, snapshot: &Snapshot) {
+    match parse_one(slot, snapshot) {
+        Ok(()) => options::check(slot),
+        Err(verdict) => slot.verdict = verdict,
     }
 }
 
@@ -63,7 +69,8 @@ fn parse_one(slot: &mut Slot, snapshot: &Snapshot) -> Result<(), Verdict> {
         }
     }
     if at.fragment {
-        return Err(Verdict::Host(HostReason::Fragment));
+        // Of those that are put together, the last comes here again.
+        return Ok(());
     }
     (slot.source_port, slot.destination_port, slot.event) = match slot.protocol {
         protocol::TCP => {

@@ -8,6 +8,11 @@ use uvs_forward::Address as Octets;
 use uvs_forward::icmp::{self, CitedTtl, MAX_FRAME, Offender, Relay, Sender, TunnelError};
 use uvs_forward::segment::{self, Segment};
 
+use uvs_forward::Offsets;
+use uvs_forward::fragment::{Cut, Splitter};
+use uvs_forward::reassembly::MAX_PIECES;
+use uvs_forward::wire::ipv6;
+
 use super::forward::Identification;
 use super::options;
 use crate::address::Address;
@@ -16,9 +21,11 @@ use crate::batch::{Answer, Batch, Slot, Verdict};
 use crate::clock::Ticks;
 use crate::counters::{Counters, DropReason, HostReason};
 use crate::fib::{Fib, NextHop};
+use crate::fragments::Fragments;
 use crate::host::Host;
 use crate::limiter::Limiter;
 use crate::link::LinkId;
+use crate::packet::Packet;
 use crate::port::{Frame, Port};
 use crate::proto::Direction;
 use crate::waiting::{Released, Waiting};
@@ -43,7 +50,7 @@ pub struct Outlet<P, H> {
 
 impl<P: Port, H: Host> Outlet<P, H> {
     /// Empties the batch, in its order.
-    pub fn transmit(&mut self, batch: &mut Batch, fib: &Fib, now: Ticks) {
+    pub fn transmit(&mut self, batch: &mut Batch, fragments: &Fragments, fib: &Fib, now: Ticks) {
         for slot in &batch.slots {
             if let Some(answer) = slot.answer
                 && self.limiter.take(now)
@@ -52,16 +59,54 @@ impl<P: Port, H: Host> Outlet<P, H> {
             }
         }
         // Taken apart right here: of the rest of a slot nothing is copied.
-        for Slot { frame, verdict, .. } in batch.slots.drain(..) {
+        for Slot { frame: packet, verdict, at, split, .. } in batch.slots.drain(..) {
+            if split != 0 || packet.largest() != 0 {
+                self.transmit_parts(packet, verdict, Parts { at, mtu: split }, fragments, now);
+                continue;
+            }
+            let (frame, _) = packet.into_parts();
             match verdict {
                 Verdict::Send(link) => self.send(link, frame),
                 Verdict::Wait(link, neighbour) => self.hold(frame, link, neighbour, now),
-                Verdict::Host(reason) => self.give(frame, reason),
+                Verdict::Host(reason) => self.give(frame.link(), frame, reason),
                 Verdict::Drop(reason) => self.drop(frame, reason),
+                Verdict::Merge => self.merge(frame),
                 // No stage leaves a frame undecided: schedule decides about all that have no
                 // connection, and forward about all that have one.
                 Verdict::Next => self.drop(frame, DropReason::Undecided),
             }
+        }
+    }
+
+    /// What leaves of a packet that came in fragments or has to leave in some.
+    #[cold]
+    fn transmit_parts(
+        &mut self,
+        packet: Packet,
+        verdict: Verdict,
+        parts: Parts,
+        fragments: &Fragments,
+        now: Ticks,
+    ) {
+        let done = match verdict {
+            Verdict::Send(link) => parts.each(self, &packet, |it, part| it.send(link, part)),
+            Verdict::Wait(link, neighbour) => {
+                parts.each(self, &packet, |it, part| it.hold(part, link, neighbour, now))
+            }
+            Verdict::Host(reason) => {
+                let (parts, link) = (parts.as_they_came(&packet), packet.link());
+                parts.each(self, &packet, |it, part| it.give(link, part, reason))
+            }
+            Verdict::Drop(reason) => Err(reason),
+            Verdict::Merge | Verdict::Next => Err(DropReason::Undecided),
+        };
+        let (frame, whole) = packet.into_parts();
+        match done {
+            Ok(()) => self.merge(frame),
+            Err(reason) => self.drop(frame, reason),
+        }
+        if let Some(whole) = whole {
+            fragments.give_back(whole);
         }
     }
 
@@ -97,13 +142,19 @@ impl<P: Port, H: Host> Outlet<P, H> {
         }
     }
 
-    fn give(&mut self, mut frame: Frame, reason: HostReason) {
-        if self.host.give(frame.link(), frame.bytes_mut()) {
+    fn give(&mut self, link: LinkId, mut frame: Frame, reason: HostReason) {
+        if self.host.give(link, frame.bytes_mut()) {
             self.counters.to_host(reason);
             self.port.free(frame);
         } else {
             self.drop(frame, DropReason::HostFull);
         }
+    }
+
+    /// Gives back a frame whose bytes have gone on in others.
+    fn merge(&mut self, frame: Frame) {
+        self.counters.merged();
+        self.port.free(frame);
     }
 
     fn drop(&mut self, frame: Frame, reason: DropReason) {
@@ -206,6 +257,70 @@ impl<P: Port, H: Host> Outlet<P, H> {
 
 fn offender(slot: &Slot, ttl: CitedTtl) -> Offender<'_> {
     Offender { frame: slot.frame.bytes(), at: slot.at, ttl }
+}
+
+/// How a packet leaves in several frames.
+#[derive(Clone, Copy)]
+struct Parts {
+    at: Offsets,
+    /// Bytes of a part from its IP header on; 0 when there is only one.
+    mtu: u16,
+}
+
+impl Parts {
+    /// In fragments as large as those that it came in, for the host.
+    fn as_they_came(self, packet: &Packet) -> Self {
+        match packet.largest() {
+            0 => self,
+            largest => Self { mtu: largest.max(ipv6::MIN_MTU), ..self },
+        }
+    }
+
+    /// Makes the frames, and sends each on its way.
+    fn each<P: Port, H: Host>(
+        self,
+        outlet: &mut Outlet<P, H>,
+        packet: &Packet,
+        mut go: impl FnMut(&mut Outlet<P, H>, Frame),
+    ) -> Result<(), DropReason> {
+        let mut pieces = [0; MAX_PIECES];
+        let count = packet.pieces(&mut pieces);
+        let id = outlet.ids.draw_long();
+        let cut = Cut { mtu: self.mtu, id, pieces: &pieces[..count] };
+        let mut splitter = match self.mtu {
+            0 => None,
+            _ => Some(Splitter::new(packet.bytes(), self.at, cut).map_err(|_| DropReason::TooBig)?),
+        };
+        let most = match self.mtu {
+            0 => packet.bytes().len(),
+            mtu => usize::from(self.at.l3) + usize::from(mtu),
+        };
+        loop {
+            let mut frame = outlet.port.alloc().ok_or(DropReason::TxFull)?;
+            let len = match (frame.set_len(most), &mut splitter) {
+                (false, _) => {
+                    outlet.port.free(frame);
+                    return Err(DropReason::TooBig);
+                }
+                (true, Some(splitter)) => splitter.next(frame.bytes_mut()),
+                (true, None) => {
+                    frame.bytes_mut().copy_from_slice(packet.bytes());
+                    Some(most)
+                }
+            };
+            let Some(len) = len else {
+                outlet.port.free(frame);
+                return Ok(());
+            };
+            // Shorter than it was.
+            let _ = frame.set_len(len);
+            outlet.counters.parted();
+            go(outlet, frame);
+            if splitter.is_none() {
+                return Ok(());
+            }
+        }
+    }
 }
 
 /// Builds an ICMP error about a frame at the front of `out`; gives its length in bytes.

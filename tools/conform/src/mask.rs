@@ -4,6 +4,7 @@
 //!   outer header without DF, with the header checksum that covers it;
 //! - the flow label of ICMPv6 errors that the director makes;
 //! - the UDP source port of GUE, and what it adds to the UDP checksum;
+//! - the identification of IPv6 fragments;
 //! - the time in an IP timestamp option, with the header checksum that covers it.
 
 /// Offset of the IP header in a frame without tags; the recordings have none.
@@ -18,6 +19,7 @@ mod protocol {
     pub const IPIP: u8 = 4;
     pub const UDP: u8 = 17;
     pub const IPV6: u8 = 41;
+    pub const FRAGMENT: u8 = 44;
     pub const GRE: u8 = 47;
     pub const ICMPV6: u8 = 58;
 }
@@ -59,6 +61,12 @@ fn mask_v6(frame: &mut [u8], gue: &[u16]) {
         protocol::ICMPV6 if frame[L3 + 7] == FIRST_TTL => {
             frame[L3 + 1] &= 0xf0;
             frame[L3 + 2..L3 + 4].fill(0);
+        }
+        protocol::FRAGMENT if frame.len() >= L3 + 48 => {
+            frame[L3 + 44..L3 + 48].fill(0);
+            if frame[L3 + 40] == protocol::UDP && frame[L3 + 42..L3 + 44] == [0, 1] {
+                mask_gue(&mut frame[L3 + 48..], gue);
+            }
         }
         protocol::UDP => {
             mask_gue(&mut frame[L3 + 40..], gue);
