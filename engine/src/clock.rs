@@ -75,7 +75,14 @@ pub struct Clock(Source);
 enum Source {
     /// Tick 0, and how many milliseconds after midnight UT it was.
     System(Instant, u32),
-    Manual(Arc<AtomicU32>),
+    Manual(Arc<Manual>),
+}
+
+#[derive(Debug, Default)]
+struct Manual {
+    at: AtomicU32,
+    /// Milliseconds after midnight UT at tick 0.
+    start: AtomicU32,
 }
 
 impl Clock {
@@ -88,7 +95,7 @@ impl Clock {
 
     /// A clock that stands at `at` until it is told to [`advance`](Self::advance).
     pub fn manual(at: Ticks) -> Self {
-        Self(Source::Manual(Arc::new(AtomicU32::new(at.0))))
+        Self(Source::Manual(Arc::new(Manual { at: AtomicU32::new(at.0), ..Manual::default() })))
     }
 
     /// The current tick.
@@ -98,7 +105,7 @@ impl Clock {
             // The cut to 32 bits is the wrap that `Ticks` describes.
             Source::System(start, _) => Ticks((start.elapsed().as_millis() / 10) as u32),
             // Relaxed: a number by itself, no other memory is ordered by it.
-            Source::Manual(at) => Ticks(at.load(Ordering::Relaxed)),
+            Source::Manual(manual) => Ticks(manual.at.load(Ordering::Relaxed)),
         }
     }
 
@@ -107,10 +114,24 @@ impl Clock {
     pub fn time_of_day(&self, now: Ticks) -> u32 {
         let start = match &self.0 {
             Source::System(_, start) => *start,
-            Source::Manual(_) => 0,
+            // Relaxed: a number by itself.
+            Source::Manual(manual) => manual.start.load(Ordering::Relaxed),
         };
         // Less than a day.
         ((u128::from(start) + u128::from(now.0) * 10) % DAY) as u32
+    }
+
+    /// Makes it this time of day on a manual clock; the tick stays.
+    ///
+    /// # Panics
+    ///
+    /// On the machine's clock.
+    pub fn set_time_of_day(&self, milliseconds: u32) {
+        let Source::Manual(manual) = &self.0 else { panic!("the machine's clock cannot be set") };
+        let since = u128::from(self.now().0) * 10 % DAY;
+        let start = (DAY + u128::from(milliseconds) - since) % DAY;
+        // Relaxed: a number by itself.
+        manual.start.store(start as u32, Ordering::Relaxed);
     }
 
     /// Moves a manual clock on by `span`.
@@ -122,7 +143,7 @@ impl Clock {
         match &self.0 {
             Source::System(..) => panic!("the machine's clock cannot be advanced"),
             // Relaxed: as in `now`; adding wraps, as ticks do.
-            Source::Manual(at) => at.fetch_add(span.0, Ordering::Relaxed),
+            Source::Manual(manual) => manual.at.fetch_add(span.0, Ordering::Relaxed),
         };
     }
 }
@@ -155,6 +176,9 @@ mod tests {
         let clock = Clock::manual(Ticks(0));
         assert_eq!(clock.time_of_day(Ticks(150)), 1500);
         assert_eq!(clock.time_of_day(Ticks(8_640_000 + 2)), 20);
+        clock.advance(Ticks(100));
+        clock.set_time_of_day(7);
+        assert_eq!(clock.time_of_day(clock.now()), 7);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() % DAY;
         let clock = Clock::system();
         let apart = u128::from(clock.time_of_day(clock.now())).abs_diff(now);

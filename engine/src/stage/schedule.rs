@@ -131,6 +131,11 @@ fn open(slot: &mut Slot, context: &mut Context<'_>) -> Result<(), Leave> {
         let known = slot.direction == Direction::Out || slot.service != NO_SERVICE;
         return Err(Leave::Host(if known { HostReason::NoConn } else { HostReason::NoService }));
     };
+    // What goes past is not delivered here, and so nothing that IPVS sees (ip_vs_core.c, its
+    // hooks). What has a mark may be delivered by a rule of routing.
+    if !service.key.is_mark() && !context.snapshot.fib.is_local(slot.destination) {
+        return Err(Leave::Host(HostReason::NoService));
+    }
     let settings = &context.snapshot.rules.settings;
     let sloppy = Sloppy { tcp: settings.sloppy_tcp != 0, sctp: settings.sloppy_sctp != 0 };
     if !proto::opens(slot.at.protocol, slot.event, &sloppy) {

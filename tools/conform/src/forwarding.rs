@@ -28,10 +28,14 @@ pub(crate) struct Recording {
 #[derive(Debug, Deserialize)]
 struct Step {
     label: String,
+    /// Why the recorder left it out.
+    #[serde(default)]
+    skipped: Option<Value>,
+    #[serde(default)]
     in_dev: String,
-    #[serde(rename = "in")]
+    #[serde(default, rename = "in")]
     input: Vec<String>,
-    #[serde(rename = "out")]
+    #[serde(default, rename = "out")]
     output: Vec<Output>,
 }
 
@@ -51,12 +55,25 @@ pub(crate) fn replay(recording: Recording) -> Result<(), Stop> {
         }
     }
     let gue = gue_ports(&recording.setup);
-    for (number, step) in recording.steps.iter().enumerate() {
+    let steps = recording.steps.iter().enumerate().filter(|(_, step)| step.skipped.is_none());
+    for (number, step) in steps {
         let place = format!("step {number} ({})", step.label);
         replay_step(&mut rig, step, &gue).map_err(|stop| stop.about(&place))?;
     }
     rig.balance()?;
     conns::compare(&rig, &recording.conns_after)
+}
+
+/// Whether the kernel lost an ICMPv6 error of a NAT server, for want of a network card that
+/// vouches for its checksum; uvs translates it (docs/parity.md).
+fn lost_by_the_kernel(step: &Step) -> Result<bool, Stop> {
+    const NEXT_HEADER: usize = 14 + 6;
+    const ICMPV6: u8 = 58;
+    let frames: Result<Vec<_>, _> = step.input.iter().map(|hex| frames::bytes(hex)).collect();
+    let is_icmp = |frame: &Vec<u8>| {
+        frame.get(12..14) == Some(&[0x86, 0xdd]) && frame.get(NEXT_HEADER) == Some(&ICMPV6)
+    };
+    Ok(step.output.is_empty() && step.in_dev == "r" && frames?.iter().all(is_icmp))
 }
 
 /// Runs a line of ipvsadm's; the recorded kernel refused those in `errors`.
@@ -79,9 +96,17 @@ fn gue_ports(setup: &[String]) -> Vec<u16> {
 fn replay_step(rig: &mut Rig, step: &Step, gue: &[u16]) -> Result<(), Stop> {
     let mut left = Left::default();
     for frame in &step.input {
-        let more = rig.frame(frames::link(&step.in_dev)?, &frames::bytes(frame)?);
+        let frame = frames::bytes(frame)?;
+        if let Some(time) = frames::stamped(&frame, &step.output)? {
+            rig.set_time_of_day(time);
+        }
+        let more = rig.frame(frames::link(&step.in_dev)?, &frame);
         left.sent.extend(more.sent);
         left.to_host.extend(more.to_host);
+        left.asked |= more.asked;
+    }
+    if left.sent.len() == step.input.len() && lost_by_the_kernel(step)? {
+        return Ok(());
     }
     frames::compare(&left, &step.output, gue)
 }

@@ -39,18 +39,18 @@ fn mask_v4(frame: &mut [u8], gue: &[u16]) {
     let header_len = usize::from(frame[L3] & 0xf) * 4;
     let (number, tos) = (frame[L3 + 9], frame[L3 + 1]);
     let transport = L3 + header_len;
+    // Of a tunnel's packet: what it carries is cut by its sender.
+    let later = u16::from_be_bytes([frame[L3 + 6], frame[L3 + 7]]) & 0x1fff != 0;
     let tunnelled = match number {
         protocol::IPIP | protocol::IPV6 | protocol::GRE => true,
+        protocol::UDP if later => !gue.is_empty(),
         protocol::UDP => mask_gue(&mut frame[transport..], gue),
         _ => false,
     };
     let dont_fragment = frame[L3 + 6] & 0x40 != 0;
     let made = number == protocol::ICMP && tos == CONTROL;
-    let timed = mask_time(&mut frame[L3 + 20..transport]);
     if made || tunnelled && !dont_fragment {
         frame[L3 + 4..L3 + 6].fill(0);
-    }
-    if made || timed || tunnelled && !dont_fragment {
         frame[L3 + 10..L3 + 12].fill(0);
     }
 }
@@ -64,7 +64,7 @@ fn mask_v6(frame: &mut [u8], gue: &[u16]) {
         }
         protocol::FRAGMENT if frame.len() >= L3 + 48 => {
             frame[L3 + 44..L3 + 48].fill(0);
-            if frame[L3 + 40] == protocol::UDP && frame[L3 + 42..L3 + 44] == [0, 1] {
+            if frame[L3 + 40] == protocol::UDP && frame[L3 + 42] == 0 && frame[L3 + 43] & !7 == 0 {
                 mask_gue(&mut frame[L3 + 48..], gue);
             }
         }
@@ -89,19 +89,6 @@ fn mask_gue(udp: &mut [u8], gue: &[u16]) -> bool {
         let sum = u32::from(!check) + u32::from(!port);
         let folded = (sum & 0xffff) + (sum >> 16);
         udp[6..8].copy_from_slice(&(!((folded + (folded >> 16)) as u16)).to_be_bytes());
-    }
-    true
-}
-
-/// Whether there is a timestamp option; takes its times out.
-fn mask_time(options: &mut [u8]) -> bool {
-    const TIMESTAMP: u8 = 68;
-    let &mut [TIMESTAMP, len, _, flags, ..] = options else { return false };
-    // Times, or addresses each with its time.
-    let (first, step) = if flags & 0xf == 0 { (4, 4) } else { (8, 8) };
-    let end = usize::from(len).min(options.len());
-    for at in (first..end.saturating_sub(3)).step_by(step) {
-        options[at..at + 4].fill(0);
     }
     true
 }

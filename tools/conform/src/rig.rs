@@ -39,6 +39,7 @@ pub struct Rig {
     calls: Arc<Calls>,
     newest: Option<ServiceKey>,
     topology: Topology,
+    asks: Arc<Asks>,
     clock: Clock,
     /// What time it is for the recording; the clock may be a little behind.
     due: Ticks,
@@ -60,6 +61,8 @@ pub struct Left {
     pub sent: Vec<(LinkId, Vec<u8>)>,
     /// Frames handed to the host, with the reason.
     pub to_host: Vec<(HostReason, Vec<u8>)>,
+    /// Whether somebody's Ethernet address was asked for.
+    pub asked: bool,
 }
 
 impl Rig {
@@ -77,7 +80,7 @@ impl Rig {
         let clock = Clock::manual(START);
         let asks = Arc::new(Asks::new(64).expect("a file descriptor"));
         // The recordings were made with the kernel's limits off, and so are ours.
-        let shared = Shared::new(director.published().clone(), asks, clock.clone());
+        let shared = Shared::new(director.published().clone(), asks.clone(), clock.clone());
         let worker = Worker::new(MemoryPort::new(64), Collected::default(), owner, &shared);
         Self {
             director,
@@ -86,6 +89,7 @@ impl Rig {
             calls: shared.calls,
             newest: None,
             topology,
+            asks,
             clock,
             due: START,
         }
@@ -215,10 +219,16 @@ impl Rig {
         let reasons = new_reasons(&before, &self.totals());
         let mut left = Left::default();
         left.to_host = reasons.into_iter().zip(self.worker.host().frames.drain(..)).collect();
+        left.asked = self.asks.take().is_some();
         while let Some(sent) = self.worker.port().collect(|link, bytes| (link, bytes.to_vec())) {
             left.sent.push(sent);
         }
         left
+    }
+
+    /// Makes it this time of day, in milliseconds.
+    pub(crate) fn set_time_of_day(&self, milliseconds: u32) {
+        self.clock.set_time_of_day(milliseconds);
     }
 
     /// Lets the recorded time pass. The kernel's timers are late by up to an eighth, and its sleep
