@@ -63,7 +63,7 @@ reasons! {
         FragmentsTooLarge "fragments_too_large" "Fragments of more than 64 KB, or too many of one packet",
         FragmentsFull "fragments_full" "Too many packets wait for the rest of their fragments",
         SourceRoute "source_route" "Asks for a source route, which the kernel does not follow either",
-        NoConn "no_conn" "A NAT server's packet of no connection (answered with ICMP port unreachable, as nat_icmp_send wishes)",
+        UnknownReply "unknown_reply" "A NAT server's packet of no connection (answered with ICMP port unreachable, as nat_icmp_send wishes)",
         TtlExceeded "ttl_exceeded" "The TTL, or hop limit, is used up (answered with ICMP time exceeded)",
         Relayed "relayed" "An ICMP error about a tunnel packet, of which the client is told (answered with ICMP)",
         TooBig "too_big" "Larger than the next link carries (answered with ICMP fragmentation needed where DF is set, or packet too big)",

@@ -63,7 +63,7 @@ impl Fragments {
             Family::V4 => Piece::of(frame, at).map(|(key, piece)| (AnyKey::V4(key), piece)),
             Family::V6 => Piece::of(frame, at).map(|(key, piece)| (AnyKey::V6(key), piece)),
         };
-        let (key, piece) = read.map_err(|_| DropReason::BadFragment)?;
+        let (key, piece) = read.map_err(why)?;
         let mut store = self.lock();
         store.forget_old(now);
         if !store.waiting.contains_key(&key) {

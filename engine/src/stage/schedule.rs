@@ -126,7 +126,7 @@ fn open(slot: &mut Slot, context: &mut Context<'_>) -> Result<(), Leave> {
     let service = context.snapshot.service(slot.service);
     let Some(service) = service.filter(|_| slot.direction == Direction::In) else {
         if slot.direction == Direction::Out && tells_server(slot, context) {
-            return Err(Leave::Refuse(DropReason::NoConn, Answer::PortUnreachable));
+            return Err(Leave::Refuse(DropReason::UnknownReply, Answer::PortUnreachable));
         }
         let known = slot.direction == Direction::Out || slot.service != NO_SERVICE;
         return Err(Leave::Host(if known { HostReason::NoConn } else { HostReason::NoService }));
