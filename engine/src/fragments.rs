@@ -29,6 +29,7 @@ pub struct Fragments(Mutex<Store>);
 #[derive(Debug, Default)]
 struct Store {
     waiting: HashMap<AnyKey, Waiting, RandomState>,
+    #[expect(clippy::vec_box, reason = "a slot takes the box as it is")]
     free: Vec<Box<Whole>>,
     /// No packet's time is over before.
     next: Ticks,
@@ -164,7 +165,7 @@ mod tests {
         let mut frame = vec![2; 12];
         frame.extend([0x08, 0, 0x45, 0, 0, 28]);
         frame.extend(id.to_be_bytes());
-        frame.extend((offset / 8 | u16::from(more) << 13).to_be_bytes());
+        frame.extend(((offset / 8) | (u16::from(more) << 13)).to_be_bytes());
         frame.extend([64, 17, 0, 0, 10, 0, 0, 2, 10, 0, 0, 1]);
         frame.extend([offset as u8; 8]);
         let words =

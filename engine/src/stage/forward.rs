@@ -59,8 +59,8 @@ pub fn forward(
         let Some(conn) = slot.conn else { continue };
         options::fill(slot, &snapshot.fib, now.time_of_day);
         let done = match slot.direction {
-            Direction::In => stage.to_server(slot, &conn),
-            Direction::Out => stage.to_client(slot, &conn),
+            Direction::In => stage.client_to_server(slot, &conn),
+            Direction::Out => stage.server_to_client(slot, &conn),
         };
         match done {
             Ok(way) => slot.verdict = way.verdict(),
@@ -134,7 +134,7 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     #[inline]
-    fn to_server(&mut self, slot: &mut Slot, conn: &Conn) -> Result<Way, NoWay> {
+    fn client_to_server(&mut self, slot: &mut Slot, conn: &Conn) -> Result<Way, NoWay> {
         let id = ServerId(conn.dest);
         let (Some(dest), Some(exit)) = (self.snapshot.dest(id), self.snapshot.exit(id)) else {
             return Err(NoWay::Drop(DropReason::DestUnavailable));
@@ -163,7 +163,7 @@ impl Stage<'_> {
     }
 
     #[inline]
-    fn to_client(&mut self, slot: &mut Slot, conn: &Conn) -> Result<Way, NoWay> {
+    fn server_to_client(&mut self, slot: &mut Slot, conn: &Conn) -> Result<Way, NoWay> {
         let way = Way::of(self.snapshot.fib.next_hop(conn.caddr), self.snapshot)?;
         if slot.ttl <= 1 {
             return Err(Refused::Ttl.into());

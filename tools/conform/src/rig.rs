@@ -217,9 +217,12 @@ impl Rig {
         assert!(self.worker.port().inject(link, frame), "a recorded frame fits the port");
         while self.worker.turn() > 0 {}
         let reasons = new_reasons(&before, &self.totals());
-        let mut left = Left::default();
-        left.to_host = reasons.into_iter().zip(self.worker.host().frames.drain(..)).collect();
-        left.asked = self.asks.take().is_some();
+        let handed = self.worker.host().frames.drain(..);
+        let mut left = Left {
+            to_host: reasons.into_iter().zip(handed).collect(),
+            asked: self.asks.take().is_some(),
+            sent: Vec::new(),
+        };
         while let Some(sent) = self.worker.port().collect(|link, bytes| (link, bytes.to_vec())) {
             left.sent.push(sent);
         }
