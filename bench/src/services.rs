@@ -59,10 +59,11 @@ pub fn fib(name: &str, ifindex: u32) -> Fib {
 }
 
 /// The link's routes.
-pub fn routes() -> [Route; 2] {
+pub fn routes() -> [Route; 3] {
     [
         Route { network: [0; 4].into(), prefix: 0, target: Target::Gateway(LINK, ROUTER.into()) },
         Route { network: [10, 0, 1, 0].into(), prefix: 24, target: Target::Link(LINK) },
+        Route { network: vip(0).into(), prefix: 24, target: Target::Local },
     ]
 }
 

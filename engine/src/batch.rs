@@ -5,6 +5,7 @@ use uvs_forward::Offsets;
 use crate::address::Address;
 use crate::counters::{DropReason, HostReason};
 use crate::link::LinkId;
+use crate::packet::Packet;
 use crate::port::{BATCH, Frame};
 use crate::proto::{Direction, Event};
 use crate::service::Endpoint;
@@ -24,6 +25,8 @@ pub enum Verdict {
     Wait(LinkId, Address),
     /// Hand to the host.
     Host(HostReason),
+    /// Done with: it is a part of a packet that goes on with its last fragment.
+    Merge,
     /// Drop.
     Drop(DropReason),
 }
@@ -33,13 +36,29 @@ pub enum Verdict {
 pub enum Answer {
     /// No server: destination unreachable, port unreachable.
     PortUnreachable,
+    /// This byte of its IPv4 header makes no sense.
+    ParameterProblem(u8),
     /// The TTL was used up on the way.
     TimeExceeded,
     /// Too big for a link; it carries this many bytes.
     FragNeeded(u16),
+    /// To the client, what an error says about the tunnel packet that its own was in; of this path
+    /// MTU to the server is told if that was too small.
+    Relay(u16),
     /// A TCP segment of no connection: a reset with these sequence and acknowledgement numbers and
     /// flags.
     Reset(u32, u32, u8),
+}
+
+/// Whether a frame speaks for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relation {
+    /// It is of a connection itself.
+    Own,
+    /// An ICMP error about a packet of a connection.
+    Error,
+    /// An ICMP error about a tunnel packet in which one of a client was.
+    TunnelError,
 }
 
 /// A frame and what is known of it. Each stage fills in its part; what a stage has not reached
@@ -51,7 +70,7 @@ pub enum Answer {
 #[repr(C)]
 pub struct Slot {
     /// The frame.
-    pub frame: Frame,
+    pub frame: Packet,
     /// classify: the hash of its connection.
     pub hash: u64,
     /// classify: the number of its service, or [`NO_SERVICE`].
@@ -72,6 +91,8 @@ pub struct Slot {
     pub source: Address,
     /// parse: to whom.
     pub destination: Address,
+    /// forward: of how many bytes its parts may be; 0 when it goes in one piece.
+    pub split: u16,
     /// parse: whether it must not be fragmented.
     pub dont_fragment: bool,
     /// parse: the TTL it came with.
@@ -79,6 +100,9 @@ pub struct Slot {
     /// parse: the protocol by which its connection is found. For AH and ESP that is UDP; their own
     /// number is in `at`.
     pub protocol: u8,
+    /// parse: whether it is about another packet. Then protocol, ends and ports are those of a
+    /// packet of the connection in question that would go the same way.
+    pub relation: Relation,
     /// parse: what it means to the protocol's state machine.
     pub event: Event,
     /// classify: which way it goes.
@@ -95,7 +119,8 @@ impl Slot {
     /// A frame that no stage has seen.
     pub fn new(frame: Frame) -> Self {
         Self {
-            frame,
+            frame: Packet::new(frame),
+            split: 0,
             verdict: Verdict::Next,
             answer: None,
             at: Offsets::default(),
@@ -103,6 +128,7 @@ impl Slot {
             dont_fragment: false,
             ttl: 0,
             protocol: 0,
+            relation: Relation::Own,
             event: Event(0),
             source: Address::UNSPECIFIED,
             source_port: 0,

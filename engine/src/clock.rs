@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Ticks of a second.
 pub const TICKS_PER_SECOND: u32 = 100;
@@ -64,25 +64,38 @@ impl fmt::Display for Ticks {
     }
 }
 
+/// Milliseconds of a day.
+const DAY: u128 = 86_400_000;
+
 /// Where the current tick comes from; clones show the same time.
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    System(Instant),
-    Manual(Arc<AtomicU32>),
+    /// Tick 0, and how many milliseconds after midnight UT it was.
+    System(Instant, u32),
+    Manual(Arc<Manual>),
+}
+
+#[derive(Debug, Default)]
+struct Manual {
+    at: AtomicU32,
+    /// Milliseconds after midnight UT at tick 0.
+    start: AtomicU32,
 }
 
 impl Clock {
     /// The machine's monotonic clock; tick 0 is now.
     pub fn system() -> Self {
-        Self(Source::System(Instant::now()))
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        // Less than a day.
+        Self(Source::System(Instant::now(), (since.as_millis() % DAY) as u32))
     }
 
     /// A clock that stands at `at` until it is told to [`advance`](Self::advance).
     pub fn manual(at: Ticks) -> Self {
-        Self(Source::Manual(Arc::new(AtomicU32::new(at.0))))
+        Self(Source::Manual(Arc::new(Manual { at: AtomicU32::new(at.0), ..Manual::default() })))
     }
 
     /// The current tick.
@@ -90,10 +103,35 @@ impl Clock {
     pub fn now(&self) -> Ticks {
         match &self.0 {
             // The cut to 32 bits is the wrap that `Ticks` describes.
-            Source::System(start) => Ticks((start.elapsed().as_millis() / 10) as u32),
+            Source::System(start, _) => Ticks((start.elapsed().as_millis() / 10) as u32),
             // Relaxed: a number by itself, no other memory is ordered by it.
-            Source::Manual(at) => Ticks(at.load(Ordering::Relaxed)),
+            Source::Manual(manual) => Ticks(manual.at.load(Ordering::Relaxed)),
         }
+    }
+
+    /// Milliseconds since midnight UT at a tick, as IP timestamps have them. A manual clock begins
+    /// at midnight.
+    pub fn time_of_day(&self, now: Ticks) -> u32 {
+        let start = match &self.0 {
+            Source::System(_, start) => *start,
+            // Relaxed: a number by itself.
+            Source::Manual(manual) => manual.start.load(Ordering::Relaxed),
+        };
+        // Less than a day.
+        ((u128::from(start) + u128::from(now.0) * 10) % DAY) as u32
+    }
+
+    /// Makes it this time of day on a manual clock; the tick stays.
+    ///
+    /// # Panics
+    ///
+    /// On the machine's clock.
+    pub fn set_time_of_day(&self, milliseconds: u32) {
+        let Source::Manual(manual) = &self.0 else { panic!("the machine's clock cannot be set") };
+        let since = u128::from(self.now().0) * 10 % DAY;
+        let start = (DAY + u128::from(milliseconds) - since) % DAY;
+        // Relaxed: a number by itself.
+        manual.start.store(start as u32, Ordering::Relaxed);
     }
 
     /// Moves a manual clock on by `span`.
@@ -103,9 +141,9 @@ impl Clock {
     /// On the machine's clock, which nobody can move.
     pub fn advance(&self, span: Ticks) {
         match &self.0 {
-            Source::System(_) => panic!("the machine's clock cannot be advanced"),
+            Source::System(..) => panic!("the machine's clock cannot be advanced"),
             // Relaxed: as in `now`; adding wraps, as ticks do.
-            Source::Manual(at) => at.fetch_add(span.0, Ordering::Relaxed),
+            Source::Manual(manual) => manual.at.fetch_add(span.0, Ordering::Relaxed),
         };
     }
 }
@@ -131,6 +169,20 @@ mod tests {
         assert_eq!(Ticks::from_duration(Duration::from_millis(1259)), Ticks(125));
         assert_eq!(Ticks(125).to_duration(), Duration::from_millis(1250));
         assert_eq!(Ticks(125).to_string(), "1.25s");
+    }
+
+    #[test]
+    fn the_time_of_day_begins_anew_at_midnight() {
+        let clock = Clock::manual(Ticks(0));
+        assert_eq!(clock.time_of_day(Ticks(150)), 1500);
+        assert_eq!(clock.time_of_day(Ticks(8_640_000 + 2)), 20);
+        clock.advance(Ticks(100));
+        clock.set_time_of_day(7);
+        assert_eq!(clock.time_of_day(clock.now()), 7);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() % DAY;
+        let clock = Clock::system();
+        let apart = u128::from(clock.time_of_day(clock.now())).abs_diff(now);
+        assert!(apart.min(DAY - apart) < 60_000, "{apart} ms apart");
     }
 
     #[test]

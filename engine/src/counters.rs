@@ -57,7 +57,15 @@ reasons! {
         NoCallId "no_call_id" "A packet of a SIP service without a Call-ID that could tell its call",
         Reset "reset" "A TCP packet of no known connection (answered with a reset, setting reset_unknown)",
         TableFull "table_full" "The connection table has no room for a new connection",
+        BadFragment "bad_fragment" "A fragment that no sender makes",
+        FragmentOverlap "fragment_overlap" "A fragment that overlaps another, or contradicts it about where the packet ends",
+        FragmentTiny "fragment_tiny" "A first fragment without its transport header",
+        FragmentsTooLarge "fragments_too_large" "Fragments of more than 64 KB, or too many of one packet",
+        FragmentsFull "fragments_full" "Too many packets wait for the rest of their fragments",
+        SourceRoute "source_route" "Asks for a source route, which the kernel does not follow either",
+        UnknownReply "unknown_reply" "A NAT server's packet of no connection (answered with ICMP port unreachable, as nat_icmp_send wishes)",
         TtlExceeded "ttl_exceeded" "The TTL, or hop limit, is used up (answered with ICMP time exceeded)",
+        Relayed "relayed" "An ICMP error about a tunnel packet, of which the client is told (answered with ICMP)",
         TooBig "too_big" "Larger than the next link carries (answered with ICMP fragmentation needed where DF is set, or packet too big)",
         NoRoute "no_route" "No route leads to the server or the client over a link of the engine",
         NeighbourQueueFull "neighbour_queue_full" "Too many frames wait for Ethernet addresses",
@@ -74,7 +82,6 @@ reasons! {
     /// Why a frame was handed to the host's own network stack.
     HostReason {
         NotIp "not_ip" "Not IP, or to many: ARP, multicast and others",
-        Fragment "fragment" "A fragment",
         Icmp "icmp" "ICMP or ICMPv6",
         OtherProtocol "other_protocol" "An IP protocol that is not balanced",
         NoService "no_service" "No service has this address and port, and it is no reply of a NAT server",
@@ -91,6 +98,8 @@ pub struct Counters {
     tx: Cell,
     tx_bytes: Cell,
     waiting: Cell,
+    merged: Cell,
+    parted: Cell,
     originated: Cell,
     to_host: [Cell; HostReason::ALL.len()],
     drops: [Cell; DropReason::ALL.len()],
@@ -129,6 +138,8 @@ impl Default for Counters {
             tx: Cell::default(),
             tx_bytes: Cell::default(),
             waiting: Cell::default(),
+            merged: Cell::default(),
+            parted: Cell::default(),
             originated: Cell::default(),
             to_host: std::array::from_fn(|_| Cell::default()),
             drops: std::array::from_fn(|_| Cell::default()),
@@ -165,6 +176,16 @@ impl Counters {
         self.drops[reason as usize].add(1);
     }
 
+    /// A frame's bytes went on in others: a fragment's in its packet, a packet's in fragments.
+    pub fn merged(&self) {
+        self.merged.add(1);
+    }
+
+    /// A frame was made of a part of a packet.
+    pub fn parted(&self) {
+        self.parted.add(1);
+    }
+
     /// How many frames wait for an Ethernet address now.
     pub fn waiting(&self, frames: usize) {
         self.waiting.set(frames as u64);
@@ -184,6 +205,10 @@ pub struct Totals {
     pub tx_bytes: u64,
     /// Frames waiting for an Ethernet address.
     pub waiting: u64,
+    /// Frames whose bytes went on in others.
+    pub merged: u64,
+    /// Frames that were made of parts of packets.
+    pub parted: u64,
     /// Frames that the engine made itself.
     pub originated: u64,
     /// Frames handed to the host, by reason.
@@ -202,6 +227,8 @@ impl Totals {
             tx: sum(&|c| c.tx.get()),
             tx_bytes: sum(&|c| c.tx_bytes.get()),
             waiting: sum(&|c| c.waiting.get()),
+            merged: sum(&|c| c.merged.get()),
+            parted: sum(&|c| c.parted.get()),
             originated: sum(&|c| c.originated.get()),
             to_host: HostReason::ALL
                 .iter()
@@ -231,7 +258,8 @@ impl Totals {
 
     /// Whether every frame received is accounted for (INV-4). True whenever no batch is under way.
     pub fn balanced(&self) -> bool {
-        self.rx == self.tx + self.host_frames() + self.dropped_frames() + self.waiting
+        let gone = self.tx + self.host_frames() + self.dropped_frames() + self.merged;
+        self.rx + self.parted == gone + self.waiting
     }
 }
 

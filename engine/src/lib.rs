@@ -9,6 +9,7 @@ pub mod link;
 
 pub mod address;
 
+pub mod packet;
 pub mod port;
 
 pub mod batch;
@@ -34,6 +35,7 @@ pub mod snapshot;
 pub mod publish;
 
 pub mod fib;
+pub mod fragments;
 
 pub mod ask;
 

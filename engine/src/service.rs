@@ -2,9 +2,10 @@
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use uvs_forward::Method;
+use uvs_forward::tun::Kind;
 use uvs_sched::{Load, Scheduler, ServerId};
 
 use crate::address::{Address, Mask};
@@ -39,6 +40,32 @@ impl Hash for Endpoint {
                 state.write_u64(high);
             }
         }
+    }
+}
+
+/// The path MTU to a server, learned from ICMP errors about tunnel packets.
+///
+/// As the kernel's routes do, it forgets after ten minutes (`mtu_expires`).
+#[derive(Debug, Default)]
+pub struct PathMtu(AtomicU64);
+
+impl PathMtu {
+    const LASTS: Ticks = Ticks::from_secs(600);
+
+    /// The path MTU, in bytes, if a smaller one than the link's was learned of late.
+    #[inline]
+    pub fn get(&self, now: Ticks) -> Option<u16> {
+        // Relaxed: a value by itself.
+        let word = self.0.load(Ordering::Relaxed);
+        let (mtu, learned) = ((word >> 32) as u16, Ticks(word as u32));
+        (mtu != 0 && !learned.after(Self::LASTS).is_past(now)).then_some(mtu)
+    }
+
+    /// Notes what an error said: only less is believed.
+    pub fn learn(&self, mtu: u16, now: Ticks) {
+        let mtu = self.get(now).map_or(mtu, |known| known.min(mtu));
+        // Relaxed: a value by itself; of two at once one is learned a packet later.
+        self.0.store(u64::from(mtu) << 32 | u64::from(now.0), Ordering::Relaxed);
     }
 }
 
@@ -116,6 +143,10 @@ pub struct Dest {
     pub weight: u32,
     /// How packets get there. Connections keep the method with which they were opened.
     pub method: Method,
+    /// What its tunnel puts around packets, if its method is tunnelling.
+    pub tunnel: Kind,
+    /// What is known of the way to it.
+    pub path: Arc<PathMtu>,
     /// Whether replies of it may need translation: its method is NAT, or was while connections
     /// were opened that are still there.
     pub masqueraded: bool,
@@ -169,6 +200,8 @@ impl Dest {
             port: at.port,
             weight: 1,
             method: Method::Route,
+            tunnel: Kind::default(),
+            path: Arc::default(),
             masqueraded: false,
             upper_threshold: 0,
             lower_threshold: 0,

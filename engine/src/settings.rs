@@ -69,6 +69,7 @@ const ANY: RangeInclusive<u32> = 0..=i32::MAX as u32;
 settings! {
     am_droprate 10 ANY, "drop_packet=3 drops every packet of this number that would open a connection";
     amemthresh 1024 ANY, "Pages (4 KB) of free connection table below which the automatic defences start, at most a sixteenth of the table";
+    cache_bypass 0 SWITCH, "A packet of a firewall mark's service without a server goes on to its own destination, as past a transparent cache";
     conn_reuse_mode 1 ANY, "When a SYN on a known connection is scheduled anew: 0 never; bit 0 on TIME_WAIT and CLOSE; bit 1 on FIN_WAIT too";
     drop_entry 0 DEFENSE, "Drops connections that are not established, a 1/32 of the table a second: 0 never, 1 when memory is short, 2 as 1 and it is, 3 always";
     drop_packet 0 DEFENSE, "Drops a part of the packets that would open connections: 0 never, 1 when memory is short, 2 as 1 and it is, 3 at am_droprate";
@@ -76,6 +77,9 @@ settings! {
     expire_quiescent_template 0 SWITCH, "A persistence template whose server has weight 0 serves no new connection";
     lblc_expiration 86400 SECONDS, "Seconds for which lblc keeps the server of a destination that nobody asks for";
     lblcr_expiration 86400 SECONDS, "Seconds for which lblcr keeps the servers of a destination that nobody asks for";
+    nat_icmp_send 0 SWITCH, "A NAT server whose packet belongs to no connection is told that the port is unreachable";
+    pmtu_disc 1 SWITCH, "Tunnel packets to IPv4 servers carry the inner packet's DF, and what is too big is answered; 0: they are fragmented";
+    schedule_icmp 0 SWITCH, "An ICMP error about no known connection opens one, by the packet that it carries";
     secure_tcp 0 DEFENSE, "The stricter TCP tables: 0 never, 1 when memory is short, 2 as 1 and it is, 3 always";
     sloppy_sctp 0 SWITCH, "Any SCTP packet may open a connection";
     sloppy_tcp 0 SWITCH, "Any TCP packet but a reset may open a connection";

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use ahash::RandomState;
 use hashbrown::{HashMap, HashSet};
+use uvs_forward::Method;
+use uvs_forward::tun::Kind;
 use uvs_forward::wire::protocol;
 use uvs_sched::ServerId;
 
@@ -49,6 +51,7 @@ pub struct Snapshot {
     kinds: Kinds,
     list: Vec<Arc<Service>>,
     nat_servers: HashSet<Endpoint, RandomState>,
+    tunnels: HashSet<Endpoint, RandomState>,
     dests: Vec<Option<Arc<Dest>>>,
     /// By [`ServerId`]: in which service, and where in its list.
     places: Vec<Option<(u32, u32)>>,
@@ -84,11 +87,24 @@ impl Snapshot {
         let port = |dest: &Dest| if dest.ftp { 0 } else { dest.port };
         let replying = replying.map(|dest| Endpoint { port: port(dest), ..dest.endpoint() });
         let nat_servers: HashSet<_, _> = replying.collect();
+        let tunnels = dests.iter().flatten().filter_map(|dest| tunnel(dest)).collect();
         let kinds = Kinds::of(&list, &nat_servers);
         let places = places(&list, dests.len());
         let exits = exits(&dests, &fib);
         let own_timeouts = dests.iter().flatten().any(|dest| dest.timeouts.is_some());
-        Self { services, kinds, list, nat_servers, dests, places, exits, fib, rules, own_timeouts }
+        Self {
+            services,
+            kinds,
+            list,
+            nat_servers,
+            tunnels,
+            dests,
+            places,
+            exits,
+            fib,
+            rules,
+            own_timeouts,
+        }
     }
 
     /// Nothing configured.
@@ -103,6 +119,7 @@ impl Snapshot {
             kinds: self.kinds,
             list: self.list.clone(),
             nat_servers: self.nat_servers.clone(),
+            tunnels: self.tunnels.clone(),
             dests: self.dests.clone(),
             places: self.places.clone(),
             exits: exits(&self.dests, &fib),
@@ -168,6 +185,17 @@ impl Snapshot {
     /// The endpoints from which replies of NAT servers come; port 0 is any, and so is protocol 0.
     pub fn nat_servers(&self) -> impl Iterator<Item = &Endpoint> {
         self.nat_servers.iter()
+    }
+
+    /// The ends of tunnels: a server with the protocol that carries the packets, and the port of
+    /// GUE.
+    pub fn tunnels(&self) -> impl Iterator<Item = &Endpoint> {
+        self.tunnels.iter()
+    }
+
+    /// Whether a server's tunnel ends here.
+    pub fn is_tunnel(&self, endpoint: &Endpoint) -> bool {
+        self.tunnels.contains(endpoint)
     }
 
     /// A server that connections remember.
@@ -237,6 +265,17 @@ impl Kinds {
         let wide_nat = nat_servers.iter().any(|server| server.port == 0 || server.protocol == 0);
         Self { any_port: port(0), ftp: port(FTP), wide_nat }
     }
+}
+
+/// Where the tunnel to a server ends.
+fn tunnel(dest: &Dest) -> Option<Endpoint> {
+    let (protocol, port) = match dest.tunnel {
+        _ if dest.method != Method::Tunnel => return None,
+        Kind::Ipip => (protocol::IPIP, 0),
+        Kind::Gre { .. } => (protocol::GRE, 0),
+        Kind::Gue { port, .. } => (protocol::UDP, port),
+    };
+    Some(Endpoint { protocol, address: dest.address, port })
 }
 
 fn places(list: &[Arc<Service>], dests: usize) -> Vec<Option<(u32, u32)>> {

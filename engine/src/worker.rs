@@ -9,20 +9,22 @@ use std::time::Duration;
 use uvs_forward::segment::Segment;
 
 use crate::ask::Asks;
-use crate::batch::{Batch, Verdict};
+use crate::batch::{Batch, Relation, Verdict};
 use crate::calls::Calls;
 use crate::clock::{Clock, Ticks};
 use crate::counters::Counters;
 use crate::defense::{Defense, Guard, SCAN_BUDGET};
+use crate::fragments::Fragments;
 use crate::host::Host;
 use crate::limiter::Limiter;
 use crate::port::Port;
 use crate::publish::{Published, Reader};
 use crate::snapshot::Snapshot;
-use crate::stage::forward::Identification;
+use crate::stage::forward::{Identification, Moment};
 use crate::stage::transmit::Outlet;
 use crate::stage::{
-    Context, SEGMENTS, classify, farewell, forward, lookup, parse, receive, schedule, state,
+    Context, SEGMENTS, classify, farewell, forward, lookup, parse, reassemble, receive, related,
+    schedule, state,
 };
 use crate::table::{self, Conn, OnExpiry, Owner, Table};
 use crate::waiting::Waiting;
@@ -55,13 +57,15 @@ pub struct Shared {
     pub defense: Arc<Defense>,
     /// The names of calls.
     pub calls: Arc<Calls>,
+    /// Fragments that wait for the rest of their packets.
+    pub fragments: Arc<Fragments>,
 }
 
 impl Shared {
     /// What workers share whose answers are not limited.
     pub fn new(published: Arc<Published>, asks: Arc<Asks>, clock: Clock) -> Self {
-        let (defense, calls) = (Arc::default(), Arc::default());
-        Self { published, asks, clock, answers_per_second: None, defense, calls }
+        let (defense, calls, fragments) = (Arc::default(), Arc::default(), Arc::default());
+        Self { published, asks, clock, answers_per_second: None, defense, calls, fragments }
     }
 }
 
@@ -74,6 +78,7 @@ pub struct Worker<P, H> {
     owner: Owner,
     defense: Arc<Defense>,
     calls: Arc<Calls>,
+    fragments: Arc<Fragments>,
     segments: Vec<Segment>,
     /// Only worker 0 has it.
     guard: Option<Guard>,
@@ -92,6 +97,7 @@ impl<P: Port, H: Host> Worker<P, H> {
             owner,
             defense: shared.defense.clone(),
             calls: shared.calls.clone(),
+            fragments: shared.fragments.clone(),
             segments: Vec::with_capacity(SEGMENTS),
             outlet: Outlet {
                 port,
@@ -143,8 +149,9 @@ impl<P: Port, H: Host> Worker<P, H> {
         }
         let count = receive::receive(&mut outlet.port, &mut self.batch, &outlet.counters);
         if count > 0 {
-            run_stages(&mut self.batch, &mut context, &mut outlet.ids);
-            outlet.transmit(&mut self.batch, &snapshot.fib, now);
+            let moment = Moment { tick: now, time_of_day: self.clock.time_of_day(now) };
+            run_stages(&mut self.batch, &mut context, &self.fragments, moment, &mut outlet.ids);
+            outlet.transmit(&mut self.batch, &self.fragments, &snapshot.fib, now);
         }
         let (table, segments) = (&self.table, &mut self.segments);
         self.owner.expire(now, EXPIRY_BUDGET, &mut Ending { snapshot, table, segments });
@@ -247,17 +254,29 @@ impl OnExpiry for Ending<'_> {
 }
 
 /// The stages between the rings, in the order of a frame's way.
-fn run_stages(batch: &mut Batch, context: &mut Context<'_>, ids: &mut Identification) {
+fn run_stages(
+    batch: &mut Batch,
+    context: &mut Context<'_>,
+    fragments: &Fragments,
+    now: Moment,
+    ids: &mut Identification,
+) {
     let snapshot = context.snapshot;
-    parse::parse(batch, &snapshot.fib);
+    let worker = usize::from(context.owner.worker());
+    parse::parse(batch, snapshot);
+    reassemble::reassemble(batch, fragments, snapshot, context.now);
     classify::classify(batch, snapshot, context.owner.table());
     lookup::lookup(batch, context.owner.table());
     for slot in batch.undecided() {
         // Together, frame by frame: see the schedule stage.
+        if slot.relation != Relation::Own {
+            related::follow(slot, context);
+            continue;
+        }
         schedule::schedule(slot, context);
         if slot.verdict == Verdict::Next {
             state::advance(slot, context);
         }
     }
-    forward::forward(batch, snapshot, usize::from(context.owner.worker()), ids);
+    forward::forward(batch, snapshot, worker, now, ids);
 }

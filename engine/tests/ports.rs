@@ -42,7 +42,8 @@ fn steered() -> Steered {
         all.into_iter().map(endpoint).collect()
     };
     let (services, servers) = (endpoints(lab::services()), endpoints(lab::servers()));
-    Steered { services, servers, ..Steered::default() }
+    let tunnels = endpoints(lab::tunnels());
+    Steered { services, servers, tunnels, ..Steered::default() }
 }
 
 fn opened(count: usize, workers: usize, mode: PortMode) -> Opened {

@@ -13,6 +13,7 @@ use uvs_engine::calls::Calls;
 use uvs_engine::clock::Ticks;
 use uvs_engine::counters::{Counters, DropReason, HostReason, Totals};
 use uvs_engine::defense::Defense;
+use uvs_engine::fragments::Fragments;
 use uvs_engine::host::Collected;
 use uvs_engine::limiter::Limiter;
 use uvs_engine::link::LinkId;
@@ -20,9 +21,11 @@ use uvs_engine::port::Port;
 use uvs_engine::port::memory::MemoryPort;
 use uvs_engine::proto::{Direction, Event};
 use uvs_engine::snapshot::Snapshot;
-use uvs_engine::stage::forward::Identification;
+use uvs_engine::stage::forward::{Identification, Moment};
 use uvs_engine::stage::transmit::Outlet;
-use uvs_engine::stage::{Context, classify, forward, lookup, parse, receive, schedule, state};
+use uvs_engine::stage::{
+    Context, classify, forward, lookup, parse, reassemble, receive, related, schedule, state,
+};
 use uvs_engine::table::{Conn, ConnId, Owner, Table};
 use uvs_engine::waiting::Waiting;
 use uvs_forward::segment::Segment;
@@ -164,7 +167,7 @@ impl Bench {
             limiter: Limiter::new(None),
             ids: Identification::default(),
         };
-        outlet.transmit(&mut self.batch, &self.snapshot.fib, Ticks(0));
+        outlet.transmit(&mut self.batch, &Fragments::default(), &self.snapshot.fib, Ticks(0));
         assert!(Totals::of([&*self.counters].into_iter()).balanced());
         outlet.stop();
         assert_eq!(outlet.port.missing(), 0);
@@ -228,7 +231,25 @@ proptest! {
 
     #[test]
     fn parse_alone(given in prop::collection::vec(given(), 0..64)) {
-        alone(&given, |b| parse::parse(&mut b.batch, &b.snapshot.fib))?;
+        alone(&given, |b| parse::parse(&mut b.batch, &b.snapshot))?;
+    }
+
+    #[test]
+    fn reassemble_alone(given in prop::collection::vec(given(), 0..64)) {
+        let fragments = Fragments::default();
+        alone(&given, |b| {
+            reassemble::reassemble(&mut b.batch, &fragments, &b.snapshot, Ticks(0));
+        })?;
+    }
+
+    #[test]
+    fn related_alone(given in prop::collection::vec(given(), 0..64)) {
+        let mut others = Others::default();
+        alone(&given, |b| {
+            for slot in b.batch.undecided() {
+                related::follow(slot, &mut context(&b.snapshot, &mut b.owner, &mut others));
+            }
+        })?;
     }
 
     #[test]
@@ -259,7 +280,8 @@ proptest! {
     #[test]
     fn forward_alone(given in prop::collection::vec(given(), 0..64)) {
         let mut ids = Identification::default();
-        alone(&given, |b| forward::forward(&mut b.batch, &b.snapshot, 0, &mut ids))?;
+        let now = Moment { tick: Ticks(0), time_of_day: 0 };
+        alone(&given, |b| forward::forward(&mut b.batch, &b.snapshot, 0, now, &mut ids))?;
     }
 
     #[test]
@@ -299,7 +321,7 @@ fn receive_takes_a_batch_and_no_more() {
     loop {
         let count = receive::receive(&mut port, &mut batch, &counters);
         taken.push(count);
-        batch.slots.drain(..).for_each(|slot| port.free(slot.frame));
+        batch.slots.drain(..).for_each(|slot| port.free(slot.frame.into_parts().0));
         if count == 0 {
             break;
         }

@@ -84,6 +84,16 @@ struct {
 	__type(value, __u8);
 } nat_servers SEC(".maps");
 
+// Where our tunnels end: a real server, with the protocol that carries the packets and the port of
+// GUE.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 262144);
+	__type(key, struct endpoint);
+	__type(value, __u8);
+} tunnels SEC(".maps");
+
 // ifindex -> the slot in `xsks` of that link's queue 0, which is its number * QUEUES_PER_LINK.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -277,8 +287,8 @@ static __always_inline int is_error(const struct packet *packet, __u8 type)
 }
 
 // An ICMP error is ours when the packet it is about is: one that a VIP sent to a client, or one
-// that a client sent and a real server behind NAT, or a router before it, could not take. What a
-// VIP sent has the mark of what it answers.
+// that a client sent and a real server behind NAT, or a router before it, could not take; or one
+// that we sent through a tunnel. What a VIP sent has the mark of what it answers.
 static __always_inline int serves_error(const struct frame *frame, const struct packet *packet)
 {
 	struct packet about;
@@ -299,8 +309,12 @@ static __always_inline int serves_error(const struct frame *frame, const struct 
 			return 1;
 		return ours && marked(frame, &about, &about.to, &about.from, MARK_NO_PORT);
 	}
+	if (ours && (about.proto == IPPROTO_IPIP || about.proto == IPPROTO_GRE))
+		return known(&tunnels, about.proto, &about.to, 0);
 	if (load_ports(frame, &about, ports))
 		return 0;
+	if (ours && known(&tunnels, about.proto, &about.to, ports[1]))
+		return 1;
 	if (ours && known(&services, about.proto, &about.from, ports[0]))
 		return 1;
 	if (known(&servers, about.proto, &about.to, ports[1]))

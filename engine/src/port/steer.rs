@@ -60,6 +60,8 @@ pub struct Steered {
     pub services: HashSet<Endpoint>,
     /// Real servers behind NAT: what their replies come from.
     pub servers: HashSet<Endpoint>,
+    /// Where tunnels to real servers end.
+    pub tunnels: HashSet<Endpoint>,
     /// Firewall marks: which packets have which.
     pub marks: Arc<Marks>,
     /// The marks that have a service: what clients send is also what has one of these.
@@ -115,6 +117,7 @@ pub struct Steering {
     servers: Table<24>,
     vips: Table<16>,
     nat_servers: Table<16>,
+    tunnels: Table<24>,
     marks: MarkRules,
     links: MapHandle,
     /// Only for AF_XDP: a kernel that is built without it has no such map.
@@ -146,6 +149,7 @@ impl Steering {
             servers: Table::new("servers", &object)?,
             vips: Table::new("vips", &object)?,
             nat_servers: Table::new("nat_servers", &object)?,
+            tunnels: Table::new("tunnels", &object)?,
             marks: MarkRules::new(&object)?,
             links: map(&object, "links")?,
             xsks: match programs {
@@ -168,7 +172,9 @@ impl Steering {
         let servers: HashSet<_> = wanted.servers.iter().map(Endpoint::key).collect();
         let vips: HashSet<_> = wanted.services.iter().map(Endpoint::octets).collect();
         let nat_servers: HashSet<_> = wanted.servers.iter().map(Endpoint::octets).collect();
+        let tunnels: HashSet<_> = wanted.tunnels.iter().map(Endpoint::key).collect();
         self.services.check(&services)?;
+        self.tunnels.check(&tunnels)?;
         self.servers.check(&servers)?;
         self.marks.check(wanted)?;
 
@@ -176,10 +182,12 @@ impl Steering {
         self.servers.add(&servers)?;
         self.vips.add(&vips)?;
         self.nat_servers.add(&nat_servers)?;
+        self.tunnels.add(&tunnels)?;
         self.marks.update(wanted)?;
         self.services.keep(&services)?;
         self.servers.keep(&servers)?;
         self.vips.keep(&vips)?;
+        self.tunnels.keep(&tunnels)?;
         self.nat_servers.keep(&nat_servers)
     }
 
@@ -364,7 +372,8 @@ mod tests {
             all.into_iter().map(endpoint).collect()
         };
         let (services, servers) = (endpoints(lab::services()), endpoints(lab::servers()));
-        Steered { services, servers, ..Steered::default() }
+        let tunnels = endpoints(lab::tunnels());
+        Steered { services, servers, tunnels, ..Steered::default() }
     }
 
     /// What a program returns for a frame (BPF_PROG_TEST_RUN).

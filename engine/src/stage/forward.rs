@@ -2,12 +2,15 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 
-use uvs_forward::tun::{self, Kind, Outer};
-use uvs_forward::{Family, Hop, Method, Refused, dr, nat};
+use uvs_forward::mtu::{self, Fit, Size};
+use uvs_forward::tun::{self, Gue, Kind, Outer};
+use uvs_forward::{Address as Octets, Family, Hop, Method, Offsets, Refused, dr, nat};
 use uvs_sched::ServerId;
 
+use super::{options, related};
 use crate::address::Address;
-use crate::batch::{Answer, Batch, Slot, Verdict};
+use crate::batch::{Answer, Batch, Relation, Slot, Verdict};
+use crate::clock::Ticks;
 use crate::counters::{DropReason, HostReason, Traffic};
 use crate::fib::NextHop;
 use crate::link::LinkId;
@@ -19,23 +22,45 @@ use crate::table::Conn;
 /// Numbers for the IP identification of packets that the engine makes; any do that differ from each
 /// other for a while (RFC 6864).
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Identification(u16);
+pub struct Identification(u32);
 
 impl Identification {
     /// The next number.
     pub fn draw(&mut self) -> u16 {
+        self.draw_long() as u16
+    }
+
+    /// The next number, as long as IPv6's fragments have it.
+    pub fn draw_long(&mut self) -> u32 {
         self.0 = self.0.wrapping_add(1);
         self.0
     }
 }
 
+/// When a batch is rewritten.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Its tick.
+    pub tick: Ticks,
+    /// Milliseconds since midnight UT, for IP timestamps.
+    pub time_of_day: u32,
+}
+
 /// Rewrites the frames of a batch; `worker` counts the packets.
-pub fn forward(batch: &mut Batch, snapshot: &Snapshot, worker: usize, ids: &mut Identification) {
+pub fn forward(
+    batch: &mut Batch,
+    snapshot: &Snapshot,
+    worker: usize,
+    now: Moment,
+    ids: &mut Identification,
+) {
+    let mut stage = Stage { snapshot, worker, now, ids };
     for slot in batch.undecided() {
         let Some(conn) = slot.conn else { continue };
+        options::fill(slot, &snapshot.fib, now.time_of_day);
         let done = match slot.direction {
-            Direction::In => to_server(slot, &conn, snapshot, worker, ids),
-            Direction::Out => to_client(slot, &conn, snapshot, worker),
+            Direction::In => stage.client_to_server(slot, &conn),
+            Direction::Out => stage.server_to_client(slot, &conn),
         };
         match done {
             Ok(way) => slot.verdict = way.verdict(),
@@ -99,57 +124,147 @@ impl Way {
     }
 }
 
-#[inline]
-fn to_server(
-    slot: &mut Slot,
-    conn: &Conn,
-    snapshot: &Snapshot,
+/// What the rewriting of a batch works with.
+struct Stage<'a> {
+    snapshot: &'a Snapshot,
     worker: usize,
-    ids: &mut Identification,
-) -> Result<Way, NoWay> {
-    let id = ServerId(conn.dest);
-    let (Some(dest), Some(exit)) = (snapshot.dest(id), snapshot.exit(id)) else {
-        return Err(NoWay::Drop(DropReason::DestUnavailable));
-    };
-    count(slot.ip_len, dest, |traffic, bytes| traffic.incoming(worker, bytes));
-    let way = Way::of(exit.hop, snapshot)?;
-    match Method::from_flags(conn.flags.into()) {
-        Some(Method::Route) => {
-            may_leave(slot, exit.mtu, 0)?;
-            dr::forward(slot.frame.bytes_mut(), slot.at, &way.hop)?;
-        }
-        Some(Method::Masq) => {
-            may_leave(slot, exit.mtu, 0)?;
-            let (frame, at, hop) = (slot.frame.bytes_mut(), slot.at, &way.hop);
-            match conn.daddr.to_ip() {
-                IpAddr::V4(ip) => nat::to_server(frame, at, SocketAddrV4::new(ip, conn.dport), hop),
-                IpAddr::V6(ip) => nat::to_server(frame, at, end(ip, conn.dport), hop),
-            }?;
-        }
-        Some(Method::Tunnel) => tunnel(slot, exit, conn.daddr, &way.hop, ids)?,
-        Some(Method::Local) | None => return Err(NoWay::Host(HostReason::LocalDest)),
-    }
-    Ok(way)
+    now: Moment,
+    ids: &'a mut Identification,
 }
 
+impl Stage<'_> {
+    #[inline]
+    fn client_to_server(&mut self, slot: &mut Slot, conn: &Conn) -> Result<Way, NoWay> {
+        let id = ServerId(conn.dest);
+        let (Some(dest), Some(exit)) = (self.snapshot.dest(id), self.snapshot.exit(id)) else {
+            return Err(NoWay::Drop(DropReason::DestUnavailable));
+        };
+        count(slot.ip_len, dest, |traffic, bytes| traffic.incoming(self.worker, bytes));
+        if exit.hop == NextHop::Local {
+            return Err(to_local(slot, conn));
+        }
+        let way = Way::of(exit.hop, self.snapshot)?;
+        if slot.ttl <= 1 {
+            return Err(Refused::Ttl.into());
+        }
+        match Method::from_flags(conn.flags.into()) {
+            Some(Method::Route) => {
+                self.fits(slot, exit.mtu, None)?;
+                dr::forward(slot.frame.bytes_mut(), slot.at, &way.hop)?;
+            }
+            Some(Method::Masq) => {
+                self.fits(slot, exit.mtu, None)?;
+                masquerade(slot, conn, &way.hop)?;
+            }
+            Some(Method::Tunnel) => self.tunnel(slot, conn, dest, exit, &way.hop)?,
+            Some(Method::Local) | None => return Err(NoWay::Host(HostReason::LocalDest)),
+        }
+        Ok(way)
+    }
+
+    #[inline]
+    fn server_to_client(&mut self, slot: &mut Slot, conn: &Conn) -> Result<Way, NoWay> {
+        let way = Way::of(self.snapshot.fib.next_hop(conn.caddr), self.snapshot)?;
+        if slot.ttl <= 1 {
+            return Err(Refused::Ttl.into());
+        }
+        let mtu = self.snapshot.fib.link(way.link).map_or(u16::MAX, |link| link.mtu);
+        let fit = mtu::to_client(&size(slot), mtu);
+        slot.split = parts(fit)?;
+        unmasquerade(slot, conn, &way.hop)?;
+        if let Some(dest) = self.snapshot.dest(ServerId(conn.dest)) {
+            count(slot.ip_len, dest, |traffic, bytes| traffic.outgoing(self.worker, bytes));
+        }
+        Ok(way)
+    }
+
+    /// Whether a packet to a server fits its way.
+    #[inline]
+    fn fits(&self, slot: &mut Slot, mtu: u16, tunnel: Option<(Family, u16)>) -> Result<(), NoWay> {
+        let pmtu_disc = self.snapshot.rules.settings.pmtu_disc != 0;
+        let fit = mtu::to_server(&size(slot), &mtu::Way { mtu, tunnel, pmtu_disc });
+        slot.split = parts(fit)?;
+        Ok(())
+    }
+
+    /// Either family in either.
+    fn tunnel(
+        &mut self,
+        slot: &mut Slot,
+        conn: &Conn,
+        dest: &Dest,
+        exit: &Exit,
+        hop: &Hop,
+    ) -> Result<(), NoWay> {
+        let outer = if conn.daddr.is_v4() { Family::V4 } else { Family::V6 };
+        let room = dest.tunnel.room(outer, false);
+        let mtu = dest.path.get(self.now.tick).map_or(exit.mtu, |path| path.min(exit.mtu));
+        self.fits(slot, mtu, Some((outer, room as u16)))?;
+        if !slot.frame.prepend(room) {
+            return Err(NoWay::Drop(DropReason::NoHeadroom));
+        }
+        let id = self.ids.draw();
+        let pmtu_disc = self.snapshot.rules.settings.pmtu_disc != 0;
+        match (exit.source.to_ip(), conn.daddr.to_ip()) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                let outer = Outer { src: src.octets(), dst: dst.octets(), id, pmtu_disc };
+                encapsulate(slot, dest.tunnel, &outer, hop)?;
+            }
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
+                let outer = Outer { src: src.octets(), dst: dst.octets(), id, pmtu_disc };
+                encapsulate(slot, dest.tunnel, &outer, hop)?;
+            }
+            // The link has no address of the server's family.
+            _ => return Err(NoWay::Drop(DropReason::NoRoute)),
+        }
+        if slot.split != 0 {
+            // It is the outer packet that is cut.
+            slot.at = Offsets { end: slot.at.end + room as u32, family: outer, ..slot.at };
+        }
+        Ok(())
+    }
+}
+
+/// To a server that is an address of the host's own. In NAT its port may be another one.
+fn to_local(slot: &mut Slot, conn: &Conn) -> NoWay {
+    let (masq, own) = (Method::from_flags(conn.flags.into()), slot.relation == Relation::Own);
+    if masq == Some(Method::Masq) && own {
+        let (frame, at) = (slot.frame.bytes_mut(), slot.at);
+        let done = match conn.daddr.to_ip() {
+            IpAddr::V4(ip) => nat::to_local(frame, at, SocketAddrV4::new(ip, conn.dport)),
+            IpAddr::V6(ip) => nat::to_local(frame, at, end(ip, conn.dport)),
+        };
+        if let Err(refused) = done {
+            return refused.into();
+        }
+    }
+    NoWay::Host(HostReason::LocalDest)
+}
+
+/// NAT on the way to the server.
 #[inline]
-fn to_client(
-    slot: &mut Slot,
-    conn: &Conn,
-    snapshot: &Snapshot,
-    worker: usize,
-) -> Result<Way, NoWay> {
-    let way = Way::of(snapshot.fib.next_hop(conn.caddr), snapshot)?;
-    may_leave(slot, snapshot.fib.link(way.link).map_or(u16::MAX, |link| link.mtu), 0)?;
-    let (frame, at, hop) = (slot.frame.bytes_mut(), slot.at, &way.hop);
+fn masquerade(slot: &mut Slot, conn: &Conn, hop: &Hop) -> Result<(), Refused> {
+    if slot.relation == Relation::Error {
+        return related::to_server(slot, conn, hop);
+    }
+    let (frame, at) = (slot.frame.bytes_mut(), slot.at);
+    match conn.daddr.to_ip() {
+        IpAddr::V4(ip) => nat::to_server(frame, at, SocketAddrV4::new(ip, conn.dport), hop),
+        IpAddr::V6(ip) => nat::to_server(frame, at, end(ip, conn.dport), hop),
+    }
+}
+
+/// NAT on the way back.
+#[inline]
+fn unmasquerade(slot: &mut Slot, conn: &Conn, hop: &Hop) -> Result<(), Refused> {
+    if slot.relation == Relation::Error {
+        return related::to_client(slot, conn, hop);
+    }
+    let (frame, at) = (slot.frame.bytes_mut(), slot.at);
     match conn.vaddr.to_ip() {
         IpAddr::V4(ip) => nat::to_client(frame, at, SocketAddrV4::new(ip, conn.vport), hop),
         IpAddr::V6(ip) => nat::to_client(frame, at, end(ip, conn.vport), hop),
-    }?;
-    if let Some(dest) = snapshot.dest(ServerId(conn.dest)) {
-        count(slot.ip_len, dest, |traffic, bytes| traffic.outgoing(worker, bytes));
     }
-    Ok(way)
 }
 
 /// An end in IPv6.
@@ -157,51 +272,45 @@ fn end(address: Ipv6Addr, port: u16) -> SocketAddrV6 {
     SocketAddrV6::new(address, port, 0, 0)
 }
 
-/// Either family in either.
-fn tunnel(
+fn encapsulate<A: Octets>(
     slot: &mut Slot,
-    exit: &Exit,
-    server: Address,
+    kind: Kind,
+    outer: &Outer<A>,
     hop: &Hop,
-    ids: &mut Identification,
-) -> Result<(), NoWay> {
-    let outer = if server.is_v4() { Family::V4 } else { Family::V6 };
-    let room = Kind::Ipip.room(outer, false);
-    may_leave(slot, exit.mtu, room as u16)?;
-    if !slot.frame.prepend(room) {
-        return Err(NoWay::Drop(DropReason::NoHeadroom));
-    }
-    let (frame, at, id) = (slot.frame.bytes_mut(), slot.at, ids.draw());
-    match (exit.source.to_ip(), server.to_ip()) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => {
-            let (src, dst) = (src.octets(), dst.octets());
-            tun::ipip(frame, at, &Outer { src, dst, id, pmtu_disc: true }, hop)?;
+) -> Result<(), Refused> {
+    let (frame, at) = (slot.frame.bytes_mut(), slot.at);
+    match kind {
+        Kind::Ipip => tun::ipip(frame, at, outer, hop),
+        Kind::Gre { checksum } => tun::gre(frame, at, checksum, outer, hop),
+        Kind::Gue { port, checksum } => {
+            let src_port = tun::source_port((slot.hash >> 32) as u32);
+            let gue = Gue { src_port, dst_port: port, checksum, unfinished: None };
+            tun::gue(frame, at, gue, outer, hop)
         }
-        (IpAddr::V6(src), IpAddr::V6(dst)) => {
-            let (src, dst) = (src.octets(), dst.octets());
-            tun::ipip(frame, at, &Outer { src, dst, id, pmtu_disc: true }, hop)?;
-        }
-        // The link has no address of the server's family.
-        _ => return Err(NoWay::Drop(DropReason::NoRoute)),
     }
-    Ok(())
 }
 
-/// Whether the packet may go on: it has a hop left and, with `more` bytes of headers, fits the
-/// next link. In this order, as in the kernel (ip_vs_xmit.c).
+/// What about a packet counts when it is to fit.
 #[inline]
-fn may_leave(slot: &Slot, mtu: u16, more: u16) -> Result<(), NoWay> {
-    if slot.ttl <= 1 {
-        return Err(Refused::Ttl.into());
+fn size(slot: &Slot) -> Size {
+    Size {
+        len: slot.ip_len.into(),
+        largest: slot.frame.largest(),
+        family: slot.at.family,
+        dont_fragment: slot.dont_fragment,
+        icmp: slot.relation != Relation::Own,
     }
-    let room = mtu.saturating_sub(more);
-    if slot.ip_len <= room {
-        return Ok(());
+}
+
+/// Of how many bytes the parts of a packet may be, if it has to leave in some.
+#[inline]
+fn parts(fit: Fit) -> Result<u16, NoWay> {
+    match fit {
+        Fit::Whole => Ok(0),
+        Fit::Split(mtu) => Ok(mtu),
+        Fit::TooBig(mtu) => Err(NoWay::Refuse(DropReason::TooBig, Answer::FragNeeded(mtu))),
+        Fit::Narrow => Err(NoWay::Drop(DropReason::TooBig)),
     }
-    if slot.dont_fragment {
-        return Err(NoWay::Refuse(DropReason::TooBig, Answer::FragNeeded(room)));
-    }
-    Err(NoWay::Drop(DropReason::TooBig))
 }
 
 /// Counts a packet for the server and for its service.

@@ -19,6 +19,8 @@ pub mod receive;
 
 pub mod parse;
 
+pub mod reassemble;
+
 pub mod classify;
 
 pub mod lookup;
@@ -26,6 +28,10 @@ pub mod lookup;
 pub(crate) mod farewell;
 
 mod ftp;
+
+mod options;
+
+pub mod related;
 
 pub mod schedule;
 

@@ -8,25 +8,33 @@ use uvs_forward::wire::{
 };
 use uvs_forward::{Family, Offsets};
 
+use super::{options, related};
 use crate::batch::{Batch, Slot, Verdict};
 use crate::counters::{DropReason, HostReason};
-use crate::fib::Fib;
 use crate::proto::{ah_esp, sctp, tcp};
+use crate::snapshot::Snapshot;
 
 /// Bytes of SCTP's common header (RFC 9260, section 3.1); the first chunk follows.
 const SCTP_COMMON_HEADER: usize = 12;
 
 /// Parses every frame.
-pub fn parse(batch: &mut Batch, fib: &Fib) {
+pub fn parse(batch: &mut Batch, snapshot: &Snapshot) {
     for slot in batch.undecided() {
-        if let Err(verdict) = parse_one(slot, fib) {
-            slot.verdict = verdict;
-        }
+        parse_slot(slot, snapshot);
+    }
+}
+
+/// Parses a frame, or a packet that was put together.
+#[inline]
+pub(super) fn parse_slot(slot: &mut Slot, snapshot: &Snapshot) {
+    match parse_one(slot, snapshot) {
+        Ok(()) => options::check(slot),
+        Err(verdict) => slot.verdict = verdict,
     }
 }
 
 #[inline]
-fn parse_one(slot: &mut Slot, fib: &Fib) -> Result<(), Verdict> {
+fn parse_one(slot: &mut Slot, snapshot: &Snapshot) -> Result<(), Verdict> {
     let frame = slot.frame.bytes();
     let offsets = Offsets::of(frame);
     // To whom a frame is counts before what is wrong with it, but not before what it is.
@@ -36,7 +44,7 @@ fn parse_one(slot: &mut Slot, fib: &Fib) -> Result<(), Verdict> {
     if offsets == Err(Malformed::NotIp) || ethernet.is_multicast() {
         return Err(Verdict::Host(HostReason::NotIp));
     }
-    if fib.link(slot.frame.link()).is_none_or(|link| link.mac != ethernet.dst()) {
+    if snapshot.fib.link(slot.frame.link()).is_none_or(|link| link.mac != ethernet.dst()) {
         return Err(Verdict::Drop(DropReason::OtherHost));
     }
     let at = offsets.map_err(malformed)?;
@@ -61,7 +69,8 @@ fn parse_one(slot: &mut Slot, fib: &Fib) -> Result<(), Verdict> {
         }
     }
     if at.fragment {
-        return Err(Verdict::Host(HostReason::Fragment));
+        // Of those that are put together, the last comes here again.
+        return Ok(());
     }
     (slot.source_port, slot.destination_port, slot.event) = match slot.protocol {
         protocol::TCP => {
@@ -82,7 +91,14 @@ fn parse_one(slot: &mut Slot, fib: &Fib) -> Result<(), Verdict> {
             slot.protocol = ah_esp::carrier(slot.protocol);
             (ah_esp::PORT, ah_esp::PORT, slot.event)
         }
-        protocol::ICMP | protocol::ICMPV6 => return Err(Verdict::Host(HostReason::Icmp)),
+        protocol::ICMP | protocol::ICMPV6 => {
+            let subject = related::subject(frame, at, snapshot);
+            let subject = subject.ok_or(Verdict::Host(HostReason::Icmp))?;
+            slot.relation = subject.relation;
+            slot.protocol = subject.protocol;
+            (slot.source, slot.destination) = (subject.source.0, subject.destination.0);
+            (subject.source.1, subject.destination.1, slot.event)
+        }
         _ => return Err(Verdict::Host(HostReason::OtherProtocol)),
     };
     // Ethernet's padding is not sent on: the next link has its own.

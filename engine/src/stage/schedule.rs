@@ -15,7 +15,7 @@ use super::{Context, ftp};
 use crate::batch::{Answer, NO_SERVICE, Slot, Verdict};
 use crate::clock::Ticks;
 use crate::counters::{DropReason, HostReason};
-use crate::proto::{self, ConnReuseMode, Direction, Old, Sloppy};
+use crate::proto::{self, ConnReuseMode, Direction, Old, Sloppy, sctp, tcp};
 use crate::service::{Dest, FTP, Service, ServiceKey};
 use crate::table::{Conn, ConnId, InsertError, Inserted, NewConn, flag};
 
@@ -112,18 +112,44 @@ fn available(slot: &mut Slot, context: &mut Context<'_>) {
     }
 }
 
+/// Opens the connection of an ICMP error, whatever packet it carries.
+pub(super) fn open_related(slot: &mut Slot, context: &mut Context<'_>) {
+    let service = context.snapshot.service(slot.service);
+    let Some(service) = service.filter(|_| slot.direction == Direction::In) else { return };
+    if let Err(verdict) = admit(slot, service, context) {
+        verdict.apply(slot);
+    }
+}
+
 /// Opens a connection (ip_vs_proto_*.c, *_conn_schedule; ip_vs_core.c, ip_vs_schedule).
 fn open(slot: &mut Slot, context: &mut Context<'_>) -> Result<(), Leave> {
     let service = context.snapshot.service(slot.service);
     let Some(service) = service.filter(|_| slot.direction == Direction::In) else {
+        if slot.direction == Direction::Out && tells_server(slot, context) {
+            return Err(Leave::Refuse(DropReason::UnknownReply, Answer::PortUnreachable));
+        }
         let known = slot.direction == Direction::Out || slot.service != NO_SERVICE;
         return Err(Leave::Host(if known { HostReason::NoConn } else { HostReason::NoService }));
     };
+    // What goes past is not delivered here, and so nothing that IPVS sees (ip_vs_core.c, its
+    // hooks). What has a mark may be delivered by a rule of routing.
+    if !service.key.is_mark() && !context.snapshot.fib.is_local(slot.destination) {
+        return Err(Leave::Host(HostReason::NoService));
+    }
     let settings = &context.snapshot.rules.settings;
     let sloppy = Sloppy { tcp: settings.sloppy_tcp != 0, sctp: settings.sloppy_sctp != 0 };
     if !proto::opens(slot.at.protocol, slot.event, &sloppy) {
         return Err(unknown(slot, service, context));
     }
+    admit(slot, service, context)
+}
+
+/// Picks a server and opens the connection.
+fn admit<'a>(
+    slot: &mut Slot,
+    service: &'a Service,
+    context: &mut Context<'a>,
+) -> Result<(), Leave> {
     if context.defense.drops() {
         return Err(Leave::Drop(DropReason::DropPacket));
     }
@@ -135,6 +161,18 @@ fn open(slot: &mut Slot, context: &mut Context<'_>) -> Result<(), Leave> {
     let choice = choice.ok_or_else(|| no_server(slot, service, context))?;
     slot.conn = connect(slot, service, &choice, context)?;
     Ok(())
+}
+
+/// Whether a NAT server is told that its packet belongs to no connection (ip_vs_core.c,
+/// ip_vs_out). What ends one anyway is not answered.
+fn tells_server(slot: &Slot, context: &Context<'_>) -> bool {
+    context.snapshot.rules.settings.nat_icmp_send != 0
+        && match slot.at.protocol {
+            protocol::TCP => ![tcp::RST, tcp::RST_SYN].contains(&slot.event),
+            protocol::UDP => true,
+            protocol::SCTP => ![sctp::ABORT_CHUNK, sctp::COOKIE_ABORT].contains(&slot.event),
+            _ => false,
+        }
 }
 
 /// A server, and what else the new connection has to know.

@@ -1,6 +1,7 @@
 //! Moves the connection of a frame on: its state, its timer, its server's counts.
 
-use uvs_forward::wire::protocol;
+use uvs_forward::Family;
+use uvs_forward::wire::{self, Tcp, ipv6, protocol};
 use uvs_sched::ServerId;
 
 use super::{Context, farewell, ftp};
@@ -8,7 +9,7 @@ use crate::batch::{Slot, Verdict};
 use crate::clock::Ticks;
 use crate::counters::HostReason;
 use crate::defense::FEW_PACKETS;
-use crate::proto::{self, Direction, Timeouts, View, ah_esp, template, udp};
+use crate::proto::{self, Direction, Event, Timeouts, View, ah_esp, sctp, tcp, template, udp};
 use crate::service::FTP;
 use crate::snapshot::Snapshot;
 use crate::table::{ConnId, State, Transition, flag};
@@ -79,7 +80,7 @@ fn step(
     if view == View::Output {
         flags &= !flag::NOOUTPUT;
     }
-    let state = proto::next(slot.protocol, view, before.state, slot.event, secure);
+    let state = proto::next(slot.protocol, view, before.state, event(slot), secure);
     if proto::active(slot.protocol, state) {
         flags &= !flag::INACTIVE;
     } else {
@@ -88,6 +89,29 @@ fn step(
     let after = State { state, flags };
     let lasts = timeouts.of(slot.protocol, state);
     (after != before || lasts != timeout).then_some((after, lasts))
+}
+
+/// What happened. Behind IPv6's extension headers the kernel takes flags and chunks from where
+/// they would be without (ip_vs_proto_tcp.c, tcp_state_transition; ip_vs_proto_sctp.c).
+#[inline]
+fn event(slot: &Slot) -> Event {
+    let plain = slot.at.l3 + ipv6::HEADER_LEN as u16;
+    if slot.at.family == Family::V4 || slot.at.l4 == plain {
+        return slot.event;
+    }
+    misread(slot, plain.into())
+}
+
+#[cold]
+fn misread(slot: &Slot, l4: usize) -> Event {
+    let transport = slot.frame.bytes().get(l4..slot.at.end as usize).unwrap_or_default();
+    match slot.protocol {
+        protocol::TCP => transport
+            .first_chunk::<{ wire::tcp::HEADER_LEN }>()
+            .map_or(slot.event, |header| tcp::event(Tcp::new_unchecked(header).flags())),
+        protocol::SCTP => sctp::event(transport.get(wire::sctp::HEADER_LEN..).unwrap_or_default()),
+        _ => slot.event,
+    }
 }
 
 /// What the packet tells, and of whom.

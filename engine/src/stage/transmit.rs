@@ -5,19 +5,27 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use uvs_forward::Address as Octets;
-use uvs_forward::icmp::{self, CitedTtl, MAX_FRAME, Offender, Sender};
+use uvs_forward::icmp::{self, CitedTtl, MAX_FRAME, Offender, Relay, Sender, TunnelError};
 use uvs_forward::segment::{self, Segment};
 
+use uvs_forward::Offsets;
+use uvs_forward::fragment::{Cut, Splitter};
+use uvs_forward::reassembly::MAX_PIECES;
+use uvs_forward::wire::ipv6;
+
 use super::forward::Identification;
+use super::options;
 use crate::address::Address;
 use crate::ask::Asks;
 use crate::batch::{Answer, Batch, Slot, Verdict};
 use crate::clock::Ticks;
 use crate::counters::{Counters, DropReason, HostReason};
 use crate::fib::{Fib, NextHop};
+use crate::fragments::Fragments;
 use crate::host::Host;
 use crate::limiter::Limiter;
 use crate::link::LinkId;
+use crate::packet::Packet;
 use crate::port::{Frame, Port};
 use crate::proto::Direction;
 use crate::waiting::{Released, Waiting};
@@ -42,7 +50,7 @@ pub struct Outlet<P, H> {
 
 impl<P: Port, H: Host> Outlet<P, H> {
     /// Empties the batch, in its order.
-    pub fn transmit(&mut self, batch: &mut Batch, fib: &Fib, now: Ticks) {
+    pub fn transmit(&mut self, batch: &mut Batch, fragments: &Fragments, fib: &Fib, now: Ticks) {
         for slot in &batch.slots {
             if let Some(answer) = slot.answer
                 && self.limiter.take(now)
@@ -51,16 +59,54 @@ impl<P: Port, H: Host> Outlet<P, H> {
             }
         }
         // Taken apart right here: of the rest of a slot nothing is copied.
-        for Slot { frame, verdict, .. } in batch.slots.drain(..) {
+        for Slot { frame: packet, verdict, at, split, .. } in batch.slots.drain(..) {
+            if split != 0 || packet.largest() != 0 {
+                self.transmit_parts(packet, verdict, Parts { at, mtu: split }, fragments, now);
+                continue;
+            }
+            let (frame, _) = packet.into_parts();
             match verdict {
                 Verdict::Send(link) => self.send(link, frame),
                 Verdict::Wait(link, neighbour) => self.hold(frame, link, neighbour, now),
-                Verdict::Host(reason) => self.give(frame, reason),
+                Verdict::Host(reason) => self.give(frame.link(), frame, reason),
                 Verdict::Drop(reason) => self.drop(frame, reason),
+                Verdict::Merge => self.merge(frame),
                 // No stage leaves a frame undecided: schedule decides about all that have no
                 // connection, and forward about all that have one.
                 Verdict::Next => self.drop(frame, DropReason::Undecided),
             }
+        }
+    }
+
+    /// What leaves of a packet that came in fragments or has to leave in some.
+    #[cold]
+    fn transmit_parts(
+        &mut self,
+        packet: Packet,
+        verdict: Verdict,
+        parts: Parts,
+        fragments: &Fragments,
+        now: Ticks,
+    ) {
+        let done = match verdict {
+            Verdict::Send(link) => parts.each(self, &packet, |it, part| it.send(link, part)),
+            Verdict::Wait(link, neighbour) => {
+                parts.each(self, &packet, |it, part| it.hold(part, link, neighbour, now))
+            }
+            Verdict::Host(reason) => {
+                let (parts, link) = (parts.as_they_came(&packet), packet.link());
+                parts.each(self, &packet, |it, part| it.give(link, part, reason))
+            }
+            Verdict::Drop(reason) => Err(reason),
+            Verdict::Merge | Verdict::Next => Err(DropReason::Undecided),
+        };
+        let (frame, whole) = packet.into_parts();
+        match done {
+            Ok(()) => self.merge(frame),
+            Err(reason) => self.drop(frame, reason),
+        }
+        if let Some(whole) = whole {
+            fragments.give_back(whole);
         }
     }
 
@@ -96,13 +142,19 @@ impl<P: Port, H: Host> Outlet<P, H> {
         }
     }
 
-    fn give(&mut self, mut frame: Frame, reason: HostReason) {
-        if self.host.give(frame.link(), frame.bytes_mut()) {
+    fn give(&mut self, link: LinkId, mut frame: Frame, reason: HostReason) {
+        if self.host.give(link, frame.bytes_mut()) {
             self.counters.to_host(reason);
             self.port.free(frame);
         } else {
             self.drop(frame, DropReason::HostFull);
         }
+    }
+
+    /// Gives back a frame whose bytes have gone on in others.
+    fn merge(&mut self, frame: Frame) {
+        self.counters.merged();
+        self.port.free(frame);
     }
 
     fn drop(&mut self, frame: Frame, reason: DropReason) {
@@ -121,11 +173,18 @@ impl<P: Port, H: Host> Outlet<P, H> {
     /// Sends an ICMP message back to where the frame came from.
     fn answer(&mut self, slot: &Slot, answer: Answer, fib: &Fib) {
         let Some(mut frame) = self.port.alloc() else { return };
-        let len = match frame.set_len(MAX_FRAME) {
-            true => self.build(slot, answer, fib, frame.bytes_mut()),
-            false => None,
+        let mut link = slot.frame.link();
+        let len = match (frame.set_len(MAX_FRAME), answer) {
+            (false, _) => None,
+            (true, Answer::Relay(path_mtu)) => {
+                self.relay(slot, path_mtu, fib, frame.bytes_mut()).map(|(to, len)| {
+                    link = to;
+                    len
+                })
+            }
+            (true, _) => self.build(slot, answer, fib, frame.bytes_mut()),
         };
-        self.originate(slot.frame.link(), frame, len);
+        self.originate(link, frame, len);
     }
 
     /// Sends a frame of the engine's own that was built with this length.
@@ -154,9 +213,27 @@ impl<P: Port, H: Host> Outlet<P, H> {
         }
     }
 
+    /// Builds what a client is told of an error about a tunnel packet, and says where it leaves.
+    fn relay(
+        &mut self,
+        slot: &Slot,
+        path_mtu: u16,
+        fib: &Fib,
+        out: &mut [u8],
+    ) -> Option<(LinkId, usize)> {
+        let NextHop::Ready(link, hop) = fib.next_hop(slot.source) else { return None };
+        let frame = slot.frame.bytes();
+        let error = TunnelError::of(frame, slot.at).ok()?;
+        let src = error.tuple.dst.address;
+        let sender = Sender { src, id: self.ids.draw().into() };
+        let len = error.relay(frame, slot.at, &Relay { sender, path_mtu, hop: &hop }, out)?;
+        Some((link, len))
+    }
+
     fn build(&mut self, slot: &Slot, answer: Answer, fib: &Fib, out: &mut [u8]) -> Option<usize> {
         // To a client the virtual service answers, to a server the director.
         let src = match slot.direction {
+            _ if matches!(answer, Answer::ParameterProblem(_)) => options::own_address(slot, fib)?,
             Direction::In => slot.destination,
             Direction::Out => fib.link(slot.frame.link())?.source(slot.source)?,
         };
@@ -167,9 +244,81 @@ impl<P: Port, H: Host> Outlet<P, H> {
             return segment.build_back(slot.frame.bytes().get(..slot.at.l3.into())?, out);
         }
         let id = self.ids.draw().into();
+        if let Answer::ParameterProblem(at) = answer {
+            let sender = Sender { src: src.to_v4()?.octets(), id };
+            return icmp::parameter_problem(offender(slot, CitedTtl::Received), sender, at, out);
+        }
         match src.to_ip() {
             IpAddr::V4(v4) => error(slot, answer, Sender { src: v4.octets(), id }, out),
             IpAddr::V6(v6) => error(slot, answer, Sender { src: v6.octets(), id }, out),
+        }
+    }
+}
+
+fn offender(slot: &Slot, ttl: CitedTtl) -> Offender<'_> {
+    Offender { frame: slot.frame.bytes(), at: slot.at, ttl }
+}
+
+/// How a packet leaves in several frames.
+#[derive(Clone, Copy)]
+struct Parts {
+    at: Offsets,
+    /// Bytes of a part from its IP header on; 0 when there is only one.
+    mtu: u16,
+}
+
+impl Parts {
+    /// In fragments as large as those that it came in, for the host.
+    fn as_they_came(self, packet: &Packet) -> Self {
+        match packet.largest() {
+            0 => self,
+            largest => Self { mtu: largest.max(ipv6::MIN_MTU), ..self },
+        }
+    }
+
+    /// Makes the frames, and sends each on its way.
+    fn each<P: Port, H: Host>(
+        self,
+        outlet: &mut Outlet<P, H>,
+        packet: &Packet,
+        mut go: impl FnMut(&mut Outlet<P, H>, Frame),
+    ) -> Result<(), DropReason> {
+        let mut pieces = [0; MAX_PIECES];
+        let count = packet.pieces(&mut pieces);
+        let id = outlet.ids.draw_long();
+        let cut = Cut { mtu: self.mtu, id, pieces: &pieces[..count] };
+        let mut splitter = match self.mtu {
+            0 => None,
+            _ => Some(Splitter::new(packet.bytes(), self.at, cut).map_err(|_| DropReason::TooBig)?),
+        };
+        let most = match self.mtu {
+            0 => packet.bytes().len(),
+            mtu => usize::from(self.at.l3) + usize::from(mtu),
+        };
+        loop {
+            let mut frame = outlet.port.alloc().ok_or(DropReason::TxFull)?;
+            let len = match (frame.set_len(most), &mut splitter) {
+                (false, _) => {
+                    outlet.port.free(frame);
+                    return Err(DropReason::TooBig);
+                }
+                (true, Some(splitter)) => splitter.next(frame.bytes_mut()),
+                (true, None) => {
+                    frame.bytes_mut().copy_from_slice(packet.bytes());
+                    Some(most)
+                }
+            };
+            let Some(len) = len else {
+                outlet.port.free(frame);
+                return Ok(());
+            };
+            // Shorter than it was.
+            let _ = frame.set_len(len);
+            outlet.counters.parted();
+            go(outlet, frame);
+            if splitter.is_none() {
+                return Ok(());
+            }
         }
     }
 }
@@ -184,13 +333,14 @@ fn error<A: Octets>(
     // What is too big is found out on the way to the server, when the TTL has gone down.
     let ttl = match (answer, slot.direction) {
         (Answer::FragNeeded(_), Direction::In) => CitedTtl::Lowered,
+        (Answer::PortUnreachable, Direction::Out) => CitedTtl::Lowered,
         _ => CitedTtl::Received,
     };
-    let offender = Offender { frame: slot.frame.bytes(), at: slot.at, ttl };
+    let offender = offender(slot, ttl);
     match answer {
         Answer::PortUnreachable => icmp::port_unreachable(offender, sender, out),
         Answer::TimeExceeded => icmp::time_exceeded(offender, sender, out),
         Answer::FragNeeded(mtu) => icmp::frag_needed(offender, sender, mtu, out),
-        Answer::Reset(..) => None,
+        Answer::ParameterProblem(_) | Answer::Reset(..) | Answer::Relay(_) => None,
     }
 }

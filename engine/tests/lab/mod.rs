@@ -242,7 +242,12 @@ pub fn servers() -> Vec<(u8, IpAddr, u16)> {
     vec![(17, SERVER.into(), SERVED), (17, IPSEC_SERVER.into(), 0), (17, SERVER6.into(), SERVED)]
 }
 
-/// Frames, and whether they are uvs's, given [`services`] and [`servers`].
+/// Where their tunnels end.
+pub fn tunnels() -> Vec<(u8, IpAddr, u16)> {
+    vec![(4, SERVER.into(), 0), (17, SERVER.into(), 6080)]
+}
+
+/// Frames, and whether they are uvs's, given [`services`], [`servers`] and [`tunnels`].
 pub fn cases() -> Vec<(&'static str, Vec<u8>, bool)> {
     [cases_v4(), cases_v6()].concat()
 }
@@ -254,6 +259,9 @@ fn cases_v4() -> Vec<(&'static str, Vec<u8>, bool)> {
     let unrelated = ip(17, VIP, CLIENT, 0, &udp(NOT_SERVED, 4000, 0));
     let to_server = ip(17, CLIENT, SERVER, 0, &udp(4000, SERVED, 0));
     let to_ipsec = ip(50, CLIENT, IPSEC_SERVER, 0, &[0; 8]);
+    let in_ipip = ip(4, VIP, SERVER, 0, &to_server);
+    let in_gre = ip(47, VIP, SERVER, 0, &to_server);
+    let in_gue = ip(17, VIP, SERVER, 0, &udp(40000, 6080, 0));
     let mut options = ip(17, CLIENT, VIP, 0, &[&[1; 40][..], &udp(4000, SERVED, 0)].concat());
     options[0] = 0x4f;
     vec![
@@ -284,6 +292,10 @@ fn cases_v4() -> Vec<(&'static str, Vec<u8>, bool)> {
         ("unreachable, not ours", v4(ip(1, CLIENT, VIP, 0, &icmp(3, &unrelated))), false),
         ("unreachable, not to the VIP", v4(ip(1, CLIENT, other, 0, &icmp(3, &sent))), false),
         ("server unreachable", v4(ip(1, SERVER, CLIENT, 0, &icmp(3, &to_server))), true),
+        ("tunnel packet unreachable", v4(ip(1, other, VIP, 0, &icmp(3, &in_ipip))), true),
+        ("GUE packet unreachable", v4(ip(1, other, VIP, 0, &icmp(3, &in_gue))), true),
+        ("tunnel of another unreachable", v4(ip(1, VIP, other, 0, &icmp(3, &in_ipip))), false),
+        ("tunnel of another kind", v4(ip(1, other, VIP, 0, &icmp(3, &in_gre))), false),
         ("ARP", ethernet(&[], 0x0806, &[0; 46]), false),
         ("IPv6 by name only", ethernet(&[], 0x86dd, &[&sent[..], &[0; 20]].concat()), false),
         ("three tags", ethernet(&[1, 2, 3], 0x0800, &sent), false),

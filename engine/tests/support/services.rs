@@ -144,6 +144,8 @@ impl Config {
             route([172, 16, 0, 0], 12, Target::Gateway(CLIENT_SIDE, ROUTER.into())),
             route([10, 0, 1, 0], 24, Target::Link(SERVER_SIDE)),
             route(DIRECTOR.octets(), 32, Target::Local),
+            // The virtual addresses.
+            route([10, 0, 0, 0], 24, Target::Local),
         ];
         let known = (1..=250).filter(|number| !self.unresolved.contains(number));
         let servers = known.map(|n| (SERVER_SIDE, [10, 0, 1, n].into(), server_mac(n)));

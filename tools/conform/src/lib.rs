@@ -16,6 +16,7 @@ pub mod rig;
 mod states;
 mod statistics;
 mod steps;
+mod topology;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

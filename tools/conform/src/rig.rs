@@ -1,22 +1,19 @@
 //! The lab in which the kernel was recorded, in memory: a director with a client side and a
 //! server side, one worker, and a clock that stands still.
 
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 use uvs_control::director::Director;
 use uvs_control::service::DestView;
-use uvs_engine::address::Address;
 use uvs_engine::ask::Asks;
 use uvs_engine::calls::Calls;
 use uvs_engine::clock::{Clock, Ticks};
-use uvs_engine::counters::Totals;
-use uvs_engine::fib::{Fib, Route, Target};
+use uvs_engine::counters::{HostReason, Totals};
 use uvs_engine::host::Collected;
-use uvs_engine::link::{Link, LinkId};
-use uvs_engine::marks::{MarkRule, Marks, Network};
+use uvs_engine::link::LinkId;
+use uvs_engine::marks::Marks;
 use uvs_engine::port::memory::MemoryPort;
 use uvs_engine::table::{Conn as TableConn, InKey, Table};
 use uvs_engine::worker::{Shared, Worker};
@@ -24,41 +21,15 @@ use uvs_uvsadm::api::{Change, Conn, Service, ServiceKey, Settings};
 use uvs_uvsadm::names::Numeric;
 use uvs_uvsadm::{Command, Form, listing, parse};
 
+use crate::topology::{Topology, marked};
 use crate::{Stop, conns};
 
-/// The client side's link.
-pub const CLIENT_SIDE: LinkId = LinkId(0);
-/// The server side's link.
-pub const SERVER_SIDE: LinkId = LinkId(1);
-
-/// Ethernet addresses of the lab, by their last two bytes.
-const fn mac(high: u8, low: u8) -> [u8; 6] {
-    [2, 0, 0, 0, high, low]
-}
-
-/// The director's address on the client side.
-pub const DIRECTOR_CLIENT_MAC: [u8; 6] = mac(0, 0xc1);
-/// The director's address on the server side.
-pub const DIRECTOR_SERVER_MAC: [u8; 6] = mac(0, 0xe1);
-/// The client's router.
-pub const ROUTER_MAC: [u8; 6] = mac(0, 0xc0);
-
-// The lab's addresses, in both families.
-const VIPS: [&str; 2] = ["10.0.0.1", "fd00::1"];
-const CLIENT_SIDE_ADDRESSES: [&str; 2] = ["192.168.1.254", "fd00:1::254"];
-const SERVER_SIDE_ADDRESSES: [&str; 2] = ["10.0.1.254", "fd00:2::254"];
-const ROUTERS: [&str; 2] = ["192.168.1.1", "fd00:1::1"];
-/// What the recorded firewall marks was the director's own.
-const MARKED: [&str; 2] = ["10.9.0.0", "fd09::"];
+pub use crate::topology::{
+    CLIENT_SIDE, DIRECTOR_CLIENT_MAC, DIRECTOR_SERVER_MAC, ROUTER_MAC, SERVER_SIDE, server_mac,
+};
 
 /// Connections that fit: more than any recording opens.
 const CAPACITY: u64 = 1 << 16;
-
-/// A real server's Ethernet address: server n of the lab is 10.0.1.n and
-/// fd00:2::n, the latter in hexadecimal.
-pub fn server_mac(number: u8) -> [u8; 6] {
-    mac(1, number)
-}
 
 /// The engine in the lab.
 pub struct Rig {
@@ -67,6 +38,8 @@ pub struct Rig {
     table: Arc<Table>,
     calls: Arc<Calls>,
     newest: Option<ServiceKey>,
+    topology: Topology,
+    asks: Arc<Asks>,
     clock: Clock,
     /// What time it is for the recording; the clock may be a little behind.
     due: Ticks,
@@ -86,8 +59,10 @@ const RECORDED_SIZE: u64 = 4096;
 pub struct Left {
     /// Frames sent, with the link.
     pub sent: Vec<(LinkId, Vec<u8>)>,
-    /// Frames handed to the host.
-    pub to_host: usize,
+    /// Frames handed to the host, with the reason.
+    pub to_host: Vec<(HostReason, Vec<u8>)>,
+    /// Whether somebody's Ethernet address was asked for.
+    pub asked: bool,
 }
 
 impl Rig {
@@ -97,16 +72,40 @@ impl Rig {
     ///
     /// When the machine has no memory for a small connection table.
     pub fn new(mtu_client: u16, mtu_server: u16) -> Self {
-        let director = Director::new(1, fib(mtu_client, mtu_server));
+        let topology = Topology::new(mtu_client, mtu_server);
+        let director = Director::new(1, topology.fib());
         let table = Table::new(CAPACITY, 1, START);
         let (table, mut owners) = table.expect("memory for a small connection table");
         let owner = owners.pop().expect("one worker, one owner");
         let clock = Clock::manual(START);
         let asks = Arc::new(Asks::new(64).expect("a file descriptor"));
         // The recordings were made with the kernel's limits off, and so are ours.
-        let shared = Shared::new(director.published().clone(), asks, clock.clone());
+        let shared = Shared::new(director.published().clone(), asks.clone(), clock.clone());
         let worker = Worker::new(MemoryPort::new(64), Collected::default(), owner, &shared);
-        Self { director, worker, table, calls: shared.calls, newest: None, clock, due: START }
+        Self {
+            director,
+            worker,
+            table,
+            calls: shared.calls,
+            newest: None,
+            topology,
+            asks,
+            clock,
+            due: START,
+        }
+    }
+
+    /// Runs a line of shell that the recorded director was set up with: routes, neighbours, and
+    /// marks by iptables.
+    pub(crate) fn shell(&mut self, line: &str) -> Result<(), Stop> {
+        match self.topology.shell(line) {
+            Some(mark) => mark.into_iter().for_each(|rule| {
+                self.director.set_marks(Marks::new(vec![rule]));
+            }),
+            None => return Err(Stop::NotSupported(format!("the setup line `{line}`"))),
+        }
+        self.director.set_fib(self.topology.fib());
+        Ok(())
     }
 
     /// Runs one line of ipvsadm's that the recorded kernel accepted.
@@ -131,6 +130,23 @@ impl Rig {
         let services = self.director.services().into_iter();
         let newest = services.filter(|service| Some(service.config.key) == self.newest);
         newest.flat_map(|service| service.dests).collect()
+    }
+
+    /// Runs one line of ipvsadm's that the recorded kernel refused with these words.
+    pub(crate) fn ipvsadm_refuses(&mut self, line: &str, error: &str) -> Result<(), Stop> {
+        let refused = match parsed(line) {
+            Ok(Command::Change(change)) => match self.director.apply(&[change]) {
+                Ok(()) => None,
+                Err((_, error)) => Some(error.to_string()),
+            },
+            Ok(_) => None,
+            Err(Stop::NotSupported(reason)) => Some(reason),
+            Err(stop) => return Err(stop),
+        };
+        match refused {
+            Some(told) if told == error => Ok(()),
+            told => Err(Stop::Differs(format!("`{line}`: expected `{error}`, came {told:?}"))),
+        }
     }
 
     /// Runs one line of ipvsadm's, and compares its exit code and what it says when it fails.
@@ -192,29 +208,30 @@ impl Rig {
     /// Gives the packets this mark that the recorded kernel's firewall gave it: those to 10.9.0.0/16
     /// and fd09::/64.
     pub(crate) fn mark(&mut self, mark: u32) {
-        let rule = |address: IpAddr, prefix| MarkRule {
-            source: None,
-            destination: Some(Network { address: address.into(), prefix }),
-            protocol: None,
-            ports: None,
-            link: None,
-            mark,
-        };
-        let v6 = Ipv6Addr::new(0xfd09, 0, 0, 0, 0, 0, 0, 0);
-        let rules = vec![rule([10, 9, 0, 0].into(), 16), rule(v6.into(), 64)];
-        self.director.set_marks(Marks::new(rules));
+        self.director.set_marks(Marks::new(marked(mark)));
     }
 
     /// Lets a frame arrive and collects what leaves.
     pub fn frame(&mut self, link: LinkId, frame: &[u8]) -> Left {
+        let before = self.totals();
         assert!(self.worker.port().inject(link, frame), "a recorded frame fits the port");
         while self.worker.turn() > 0 {}
-        let mut left = Left { to_host: self.worker.host().frames.len(), ..Left::default() };
-        self.worker.host().frames.clear();
+        let reasons = new_reasons(&before, &self.totals());
+        let handed = self.worker.host().frames.drain(..);
+        let mut left = Left {
+            to_host: reasons.into_iter().zip(handed).collect(),
+            asked: self.asks.take().is_some(),
+            sent: Vec::new(),
+        };
         while let Some(sent) = self.worker.port().collect(|link, bytes| (link, bytes.to_vec())) {
             left.sent.push(sent);
         }
         left
+    }
+
+    /// Makes it this time of day, in milliseconds.
+    pub(crate) fn set_time_of_day(&self, milliseconds: u32) {
+        self.clock.set_time_of_day(milliseconds);
     }
 
     /// Lets the recorded time pass. The kernel's timers are late by up to an eighth, and its sleep
@@ -270,8 +287,12 @@ impl Rig {
 
     /// Whether every frame is accounted for.
     pub fn balanced(&self) -> bool {
+        self.totals().balanced()
+    }
+
+    fn totals(&self) -> Totals {
         let counters = self.worker.counters();
-        Totals::of([&*counters].into_iter()).balanced()
+        Totals::of([&*counters].into_iter())
     }
 
     /// A connection with the seconds that it has left.
@@ -303,6 +324,12 @@ impl Rig {
     }
 }
 
+/// Why frames went to the host between two looks.
+fn new_reasons(before: &Totals, after: &Totals) -> Vec<HostReason> {
+    let pairs = before.to_host.iter().zip(&after.to_host);
+    pairs.flat_map(|((_, old), (why, new))| (*old..*new).map(|_| *why)).collect()
+}
+
 impl Drop for Rig {
     fn drop(&mut self) {
         // Frames may wait for an address that is none of the lab's.
@@ -313,43 +340,4 @@ impl Drop for Rig {
 fn parsed(line: &str) -> Result<Command, Stop> {
     let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
     parse(&arguments).map_err(|error| Stop::NotSupported(error.reason().to_owned()))
-}
-
-fn address(text: &str) -> Address {
-    let ip: IpAddr = text.parse().expect("an address of the lab");
-    ip.into()
-}
-
-fn fib(mtu_client: u16, mtu_server: u16) -> Fib {
-    let link = |name: &str, ifindex, mac, mtu, addresses: [&str; 2]| Link {
-        name: name.into(),
-        ifindex,
-        mac,
-        mtu,
-        addresses: addresses.map(address).into(),
-    };
-    let links = vec![
-        link("c1", 1, DIRECTOR_CLIENT_MAC, mtu_client, CLIENT_SIDE_ADDRESSES),
-        link("r1", 2, DIRECTOR_SERVER_MAC, mtu_server, SERVER_SIDE_ADDRESSES),
-    ];
-    let to = |network, prefix, target| Route { network: address(network), prefix, target };
-    let mut routes = vec![
-        to("192.168.1.0", 24, Target::Link(CLIENT_SIDE)),
-        to("fd00:1::", 64, Target::Link(CLIENT_SIDE)),
-        to("172.16.0.0", 12, Target::Gateway(CLIENT_SIDE, address(ROUTERS[0]))),
-        to("fd00:c::", 48, Target::Gateway(CLIENT_SIDE, address(ROUTERS[1]))),
-        to("10.0.1.0", 24, Target::Link(SERVER_SIDE)),
-        to("fd00:2::", 64, Target::Link(SERVER_SIDE)),
-        to(MARKED[0], 16, Target::Local),
-        to(MARKED[1], 64, Target::Local),
-    ];
-    for [v4, v6] in [VIPS, CLIENT_SIDE_ADDRESSES, SERVER_SIDE_ADDRESSES] {
-        routes.extend([to(v4, 32, Target::Local), to(v6, 128, Target::Local)]);
-    }
-    let servers = (1..254).flat_map(|n| {
-        let addresses = [format!("10.0.1.{n}"), format!("fd00:2::{n:x}")];
-        addresses.map(|server| (SERVER_SIDE, address(&server), server_mac(n)))
-    });
-    let routers = ROUTERS.map(|router| (CLIENT_SIDE, address(router), ROUTER_MAC));
-    Fib::new(links, &routes, servers.chain(routers))
 }

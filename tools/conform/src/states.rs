@@ -188,7 +188,7 @@ impl Recording {
 /// Where a frame went, in the recordings' letters.
 fn went(left: &Left) -> String {
     let side = |(link, _): &(LinkId, Vec<u8>)| if *link == SERVER_SIDE { "r" } else { "c" };
-    match left.to_host {
+    match left.to_host.len() {
         0 => left.sent.iter().map(side).collect(),
         _ => "host".into(),
     }

@@ -289,7 +289,7 @@ fn answer(left: &Left, virtual_end: SocketAddr, expected: Option<&str>) -> Optio
             other => format!("{other:?}"),
         });
     }
-    let from_host = expected.filter(|reply| reply.starts_with("tcp ") && left.to_host > 0);
+    let from_host = expected.filter(|reply| reply.starts_with("tcp ") && !left.to_host.is_empty());
     from_host.map(str::to_owned)
 }
 

@@ -63,6 +63,12 @@ pub struct Counters {
     pub tx_bytes: u64,
     /// Frames that wait for an Ethernet address.
     pub waiting: u64,
+    /// Frames whose bytes went on in others: fragments in their packets, packets in fragments.
+    #[serde(default)]
+    pub merged: u64,
+    /// Frames that were made of parts of packets.
+    #[serde(default)]
+    pub parted: u64,
     /// Frames that the engine made itself.
     pub originated: u64,
     /// Frames handed to the host, by reason; reasons without a frame are left out.
@@ -100,9 +106,10 @@ impl Counters {
         self.drops.values().sum()
     }
 
-    /// Whether `rx = tx + to_host + sum(drops) + waiting`.
+    /// Whether `rx + parted = tx + to_host + sum(drops) + merged + waiting`.
     pub fn balanced(&self) -> bool {
-        self.rx == self.tx + self.host_frames() + self.dropped_frames() + self.waiting
+        let gone = self.tx + self.host_frames() + self.dropped_frames() + self.merged;
+        self.rx + self.parted == gone + self.waiting
     }
 }
 
@@ -115,6 +122,8 @@ impl From<&Totals> for Counters {
             tx: totals.tx,
             tx_bytes: totals.tx_bytes,
             waiting: totals.waiting,
+            merged: totals.merged,
+            parted: totals.parted,
             originated: totals.originated,
             to_host: totals.to_host.iter().filter_map(|(r, n)| some((r.as_str(), *n))).collect(),
             drops: totals.drops.iter().filter_map(|(r, n)| some((r.as_str(), *n))).collect(),

@@ -289,7 +289,8 @@ impl Inner {
 fn steered(snapshot: &Snapshot, lingering: &HashSet<ServiceKey>) -> Steered {
     let servers = snapshot.nat_servers().flat_map(|server| of_each_protocol(*server)).collect();
     let marks = snapshot.rules.marks.clone();
-    let mut steered = Steered { servers, marks, ..Steered::default() };
+    let tunnels = snapshot.tunnels().copied().collect();
+    let mut steered = Steered { servers, tunnels, marks, ..Steered::default() };
     for service in snapshot.services() {
         if let ServiceKey::Endpoint(end) = service.key
             && (end.protocol, end.port) == (protocol::TCP, FTP)

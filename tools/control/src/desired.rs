@@ -12,7 +12,7 @@ use uvs_engine::snapshot::Rules;
 use uvs_sched::{Name, ServerId};
 use uvs_uvsadm::api::{
     ApiError, Change, DestConfig, Endpoint, ErrorCode, Method, Netmask, Persistence, ServiceConfig,
-    ServiceKey, Timeouts, TunnelKind,
+    ServiceKey, Timeouts,
 };
 
 use crate::entry::{DestEntry, Removed, ServiceEntry, set_timeouts};
@@ -298,20 +298,7 @@ fn check_dest(key: &ServiceKey, config: &DestConfig) -> Result<(), Refused> {
     if !is_unicast(config.address) {
         return Err(ErrorCode::Invalid.into());
     }
-    check_supported(config, mixed)
-}
-
-/// What IPVS does and uvs does not yet.
-fn check_supported(config: &DestConfig, mixed: bool) -> Result<(), Refused> {
-    let missing = if config.tunnel.kind != TunnelKind::Ipip && config.method == Method::Tunnel {
-        "a tunnel of another type than ipip"
-    } else if mixed {
-        "a tunnel to a server of the other address family"
-    } else {
-        return Ok(());
-    };
-    let message = format!("{missing}, which uvs does not support yet");
-    Err(Refused::Told(ApiError::not_supported(message)))
+    Ok(())
 }
 
 /// Whether packets for the address have one receiver, by the address alone.

@@ -7,11 +7,13 @@ use uvs_engine::address::Mask;
 use uvs_engine::clock::Ticks;
 use uvs_engine::counters::Traffic;
 use uvs_engine::proto::{Timeouts, tcp};
-use uvs_engine::service::{self, Dest, Service};
+use uvs_engine::service::{self, Dest, PathMtu, Service};
 use uvs_engine::snapshot::Rules;
+use uvs_forward::tun::{Checksum, Kind};
 use uvs_sched::{Flags, Load, Name, Scheduler, Server, ServerId, Servers};
 use uvs_uvsadm::api::{
     self, Change, DestConfig, Endpoint, Method, Netmask, Persistence, ServiceConfig, ServiceKey,
+    Tunnel, TunnelChecksum, TunnelKind,
 };
 
 use crate::service::{DestView, ServiceView, Target};
@@ -25,6 +27,7 @@ pub(crate) struct DestEntry {
     pub(crate) masqueraded: bool,
     /// The last weight that was not 0, or the one with which it was added.
     pub(crate) last_weight: u32,
+    pub(crate) path: Arc<PathMtu>,
     pub(crate) load: Arc<Load>,
     pub(crate) templates: Arc<AtomicU32>,
     pub(crate) meter: Meter,
@@ -181,6 +184,7 @@ impl DestEntry {
             config,
             masqueraded: false,
             last_weight: 0,
+            path: Arc::default(),
             load: Arc::default(),
             templates: Arc::default(),
             meter: Meter::new(workers),
@@ -238,6 +242,8 @@ impl DestEntry {
             port: self.config.port,
             weight: self.config.weight,
             method: method(self.config.method),
+            tunnel: tunnel(&self.config.tunnel),
+            path: self.path.clone(),
             masqueraded: self.masqueraded,
             upper_threshold: self.config.u_threshold,
             lower_threshold: self.config.l_threshold,
@@ -316,6 +322,22 @@ pub(crate) fn engine_key(key: &ServiceKey) -> service::ServiceKey {
             })
         }
         ServiceKey::Mark { mark, ipv6 } => service::ServiceKey::Mark { mark, v6: ipv6 },
+    }
+}
+
+fn tunnel(tunnel: &Tunnel) -> Kind {
+    match tunnel.kind {
+        TunnelKind::Ipip => Kind::Ipip,
+        // Remote checksum offload is GUE's alone; asked for with GRE, it is none.
+        TunnelKind::Gre => Kind::Gre { checksum: tunnel.checksum == TunnelChecksum::Full },
+        TunnelKind::Gue => Kind::Gue {
+            port: tunnel.port,
+            checksum: match tunnel.checksum {
+                TunnelChecksum::None => Checksum::None,
+                TunnelChecksum::Full => Checksum::Whole,
+                TunnelChecksum::Remote => Checksum::Remote,
+            },
+        },
     }
 }
 

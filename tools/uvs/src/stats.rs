@@ -41,13 +41,18 @@ fn table(counters: &Counters) -> String {
     text
 }
 
-/// `rx = tx + to_host + drops`, with figures.
+/// `rx = tx + to_host + drops`, with figures, and those of fragments if there were any.
 pub fn equation(counters: &Counters) -> String {
-    let Counters { rx, tx, waiting, .. } = counters;
+    let Counters { rx, tx, waiting, merged, parted, .. } = counters;
     let (host, drops) = (counters.host_frames(), counters.dropped_frames());
-    let waiting = if *waiting > 0 { format!(" + {waiting} waiting") } else { String::new() };
+    let more = |count: u64, what| match count {
+        0 => String::new(),
+        _ => format!(" + {count} {what}"),
+    };
+    let (waiting, merged) = (more(*waiting, "waiting"), more(*merged, "merged"));
+    let parted = more(*parted, "parted");
     let sign = if counters.balanced() { "=" } else { "!=" };
-    format!("rx {rx} {sign} tx {tx} + to_host {host} + drops {drops}{waiting}")
+    format!("rx {rx}{parted} {sign} tx {tx} + to_host {host} + drops {drops}{waiting}{merged}")
 }
 
 #[cfg(test)]
