@@ -27,7 +27,8 @@ fn weight(server: &Server) -> u64 {
 }
 
 impl Twos {
-    fn with_seed(servers: Servers, seed: u64) -> Self {
+    /// The scheduler whose draws are those of `seed`, so that a simulation can be repeated.
+    pub fn with_seed(servers: Servers, seed: u64) -> Self {
         let weights = Tree::of(servers.iter().map(weight));
         Self { servers, weights, draws: Draws(AtomicU64::new(seed)) }
     }
@@ -49,6 +50,12 @@ impl Twos {
 impl Schedule for Twos {
     fn build(servers: Servers, _flags: Flags) -> Self {
         Self::with_seed(servers, RandomState::new().hash_one(()))
+    }
+
+    /// The draws go on where they stand.
+    fn rebuild(&self, servers: Servers, _flags: Flags) -> Self {
+        // Relaxed: any number is as good as another.
+        Self::with_seed(servers, self.draws.0.load(Relaxed))
     }
 
     fn pick(&self, _flow: &Flow) -> Option<usize> {
