@@ -237,7 +237,10 @@ fn count(count: usize) -> String {
 }
 
 /// Three digits, or all before the point.
-fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
+    if value == 0.0 {
+        return "0".to_owned();
+    }
     let digits = (2 - value.abs().log10().floor() as i32).clamp(0, 9) as usize;
     let text = format!("{value:.digits$}");
     if text.contains('.') {
@@ -274,5 +277,70 @@ impl<const N: usize> Table<N> {
             text.push('\n');
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::churn::{Change, Step};
+    use crate::workload::Workload;
+
+    fn report() -> Report {
+        let mut scenario = Scenario {
+            schedulers: Choice::list("wlc,mh:port+fallback").unwrap(),
+            steps: vec![Step { at: 5.0, change: Change::Leave, server: 2 }],
+            workload: Workload { seconds: 10.0, ..Scenario::default().workload },
+            ..Scenario::default()
+        };
+        scenario.check().unwrap();
+        Report::of(scenario, &|| {})
+    }
+
+    #[test]
+    fn the_same_seed_is_the_same_report() {
+        let report = report();
+        assert_eq!(report, self::report());
+        let mut scenario = report.scenario.clone();
+        scenario.workload.seed = 2;
+        assert_ne!(Report::of(scenario, &|| {}).csv(), report.csv());
+    }
+
+    #[test]
+    fn a_table_has_a_line_a_scheduler_and_a_line_a_step() {
+        let text = report().table();
+        assert!(text.starts_with("8 servers, 144 connections a second for 10 s, zipf"), "{text}");
+        let starts = |word: &str| text.lines().filter(|line| line.starts_with(word)).count();
+        assert_eq!((starts("wlc "), starts("mh:port+fallback ")), (2, 2), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+        let step = text.lines().find(|line| line.contains("leave 2")).unwrap();
+        assert!(step.starts_with("wlc") && step.ends_with("-         -"), "{step}");
+    }
+
+    #[test]
+    fn csv_has_as_many_fields_in_each_line() {
+        let text = report().csv();
+        let fields: Vec<usize> = text.lines().map(|line| line.split(',').count()).collect();
+        assert_eq!(fields, [14; 3], "{text}");
+    }
+
+    #[test]
+    fn json_has_the_scenario_and_each_scheduler() {
+        let report = report();
+        let json: serde_json::Value = serde_json::from_str(&report.json().unwrap()).unwrap();
+        assert_eq!(json["scenario"]["for"], 10.0);
+        assert_eq!(json["scenario"]["servers"][1]["weight"], 30);
+        let mh = &json["schedulers"][1];
+        assert_eq!(mh["scheduler"], "mh:port+fallback");
+        assert_eq!(mh["connections"], report.outcomes[1].connections);
+        assert_eq!(mh["steps"][0]["change"], "leave");
+        assert!(mh["steps"][0]["moved"]["needed"].as_u64().unwrap() > 0);
+        assert!(json["schedulers"][0]["steps"][0]["moved"].is_null());
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        let texts = [0.0, 1.0, 1.5, 0.04512, 12.34, 144.0, 3499.4].map(short);
+        assert_eq!(texts, ["0", "1", "1.5", "0.0451", "12.3", "144", "3499"]);
     }
 }

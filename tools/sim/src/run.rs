@@ -161,15 +161,15 @@ impl<'a> Run<'a> {
         run
     }
 
-    /// The steps, and the ends of the windows.
+    /// The ends of the windows, and the steps, which come after a window that ends with them.
     fn put_in_fixed(&mut self) {
-        for step in 0..self.steps.len() {
-            self.put_in(nanos(self.steps[step].at), What::Step(step));
-        }
         let end = nanos(self.scenario.workload.seconds);
         for window in 1..=WINDOWS {
             let at = u128::from(end) * u128::from(window) / u128::from(WINDOWS);
             self.put_in(at as u64, What::Window);
+        }
+        for step in 0..self.steps.len() {
+            self.put_in(nanos(self.steps[step].at), What::Step(step));
         }
     }
 
@@ -351,3 +351,6 @@ impl<'a> Run<'a> {
         Outcome { spread, latency, responses, ..self.outcome }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,7 +45,7 @@ impl Default for Scenario {
                 seconds: 300.0,
                 clients: Clients::Zipf,
                 population: 10_000,
-                skew: 0.9,
+                skew: 0.7,
                 destinations: 1_000,
                 lifetime: Lifetime::Pareto,
                 mean_lifetime: 0.5,
@@ -75,6 +75,9 @@ impl Scenario {
         if !(1..=MOST_SERVERS).contains(&count) {
             let reason = format!("there are {count}; there may be 1 to {MOST_SERVERS}");
             return Err(Wrong::field("servers", reason));
+        }
+        if self.capacity() == 0.0 {
+            return Err(Wrong::field("servers", "none has a weight, so none would be picked"));
         }
         let mean_lifetime = self.workload.mean_lifetime;
         self.workload.rate = self.rate.unwrap_or(BUSY * self.capacity() / mean_lifetime);

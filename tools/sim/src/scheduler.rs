@@ -57,11 +57,12 @@ impl Choice {
         // ipvsadm calls them sh-port and mh-port.
         let plain = flag.strip_prefix(self.name.as_str()).and_then(|rest| rest.strip_prefix('-'));
         match plain.unwrap_or(flag) {
-            _ if !self.name.has_flags() => Err(Wrong::Flagless { name: self.name }),
-            "port" => Ok(self.flags.port = true),
-            "fallback" => Ok(self.flags.fallback = true),
-            _ => Err(Wrong::Flag { name: self.name, flag: flag.to_owned() }),
+            _ if !self.name.has_flags() => return Err(Wrong::Flagless { name: self.name }),
+            "port" => self.flags.port = true,
+            "fallback" => self.flags.fallback = true,
+            _ => return Err(Wrong::Flag { name: self.name, flag: flag.to_owned() }),
         }
+        Ok(())
     }
 }
 

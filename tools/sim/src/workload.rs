@@ -156,7 +156,7 @@ impl Popularity {
 
     fn draw(&self, random: &mut Random) -> u32 {
         match self {
-            Self::Uniform(count) => ((random.next() >> 32) * u64::from(*count) >> 32) as u32,
+            Self::Uniform(count) => (((random.next() >> 32) * u64::from(*count)) >> 32) as u32,
             Self::Zipf(sums) => {
                 let reach = random.unit() * sums.last().copied().unwrap_or(0.0);
                 sums.partition_point(|sum| *sum < reach) as u32

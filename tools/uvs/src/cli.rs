@@ -65,7 +65,7 @@ pub enum Verb {
     Set(set::Options),
     /// Compare schedulers against a workload, in simulated time: balance, waiting, disruption.
     #[command(after_help = SIM_EXAMPLES)]
-    Sim(sim::Options),
+    Sim(Box<sim::Options>),
     /// Show what became of every frame, by the running engine's own counters.
     Stats {
         /// Print JSON.

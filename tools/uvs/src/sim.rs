@@ -42,7 +42,7 @@ pub struct Options {
     /// How many clients there are [default: 10000].
     #[arg(long, value_name = "CLIENTS")]
     population: Option<u32>,
-    /// The exponent of zipf [default: 0.9].
+    /// The exponent of zipf [default: 0.7].
     #[arg(long, value_name = "EXPONENT")]
     skew: Option<f64>,
     /// How many virtual addresses they ask for; dh, lblc and lblcr go by them [default: 1000].
@@ -94,8 +94,8 @@ fn lifetime() -> impl TypedValueParser<Value = Lifetime> {
 }
 
 /// Simulates, and prints the report.
-pub fn sim(options: Options) -> Result<ExitCode, Failure> {
-    let scenario = scenario(&options)?;
+pub fn sim(options: &Options) -> Result<ExitCode, Failure> {
+    let scenario = scenario(options)?;
     let progress = Progress::of(scenario.schedulers.len() * PARTS);
     let report = Report::of(scenario, &|| progress.step());
     progress.clear();
