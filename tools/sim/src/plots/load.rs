@@ -69,7 +69,7 @@ fn panel(report: &Report, outcome: &Outcome, area: &Area<'_>) -> Drawn {
     chart.draw_series(LineSeries::new([(0.0, 1.0), (end, 1.0)], INK.stroke_width(1)))?;
     let shown = shown(report);
     // Many lines need not be as fine.
-    let step = shown.len().div_ceil(8).max(1);
+    let step = shown.len().div_ceil(5).max(1);
     for (server, group) in shown {
         let ends = outcome.series.ends.iter().zip(&outcome.series.loads).step_by(step);
         // A server that was away leaves a gap.
