@@ -104,7 +104,7 @@ impl Draws {
 mod tests {
     use super::*;
     use crate::server::tests::servers;
-    use crate::tests::{flow, open, overload};
+    use crate::tests::{flow, open, overload, picks};
 
     /// How often each server is to be picked, by the rule itself: over all pairs of draws.
     fn expected(list: &Servers) -> Vec<f64> {
@@ -181,6 +181,17 @@ mod tests {
         let twos = Twos::with_seed(list, 1);
         let (sum, _) = chi_square(&twos, &loaded(&[1, 2, 3], &[1, 2, 3]));
         assert!(sum > 200.0, "{sum}");
+    }
+
+    #[test]
+    fn a_seed_is_a_sequence_which_a_rebuild_goes_on_with() {
+        let list = servers(&[1; 50]);
+        let twos = Twos::with_seed(list.clone(), 1);
+        let whole = picks(&Twos::with_seed(list.clone(), 1), 40);
+        let begun = picks(&twos, 20);
+        let rest = picks(&twos.rebuild(list.clone(), Flags::default()), 20);
+        assert_eq!([begun, rest].concat(), whole);
+        assert_ne!(picks(&Twos::with_seed(list, 2), 40), whole);
     }
 
     #[test]

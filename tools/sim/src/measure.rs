@@ -95,9 +95,9 @@ mod tests {
 
     #[test]
     fn a_spread_is_that_of_the_textbook() {
-        let spread = Spread::of(&[1.0, 2.0, 3.0]).unwrap();
-        assert!((spread.max_over_mean - 1.5).abs() < 1e-12);
-        assert!((spread.variation - (2.0f64 / 3.0).sqrt() / 2.0).abs() < 1e-12);
+        let spread = Spread::of(&[1.0, 2.0, 6.0]).unwrap();
+        assert!((spread.max_over_mean - 2.0).abs() < 1e-12);
+        assert!((spread.variation - (14.0f64 / 3.0).sqrt() / 3.0).abs() < 1e-12);
         let even = Spread::of(&[0.7; 5]).unwrap();
         assert!((even.max_over_mean - 1.0).abs() < 1e-12 && even.variation < 1e-12);
         assert_eq!((Spread::of(&[0.0, 0.0]), Spread::of(&[])), (None, None));

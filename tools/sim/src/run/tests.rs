@@ -142,3 +142,46 @@ fn inactive_connections_count_as_in_ipvs() {
     let (least, most) = (remembered.iter().min().unwrap(), remembered.iter().max().unwrap());
     assert!(most - least <= 3, "{remembered:?}");
 }
+
+#[test]
+fn a_scheduler_is_told_of_each_connection() {
+    let mut scenario = scenario(&["20*weight=1,upper=7"], 50.0, 2.0);
+    // Nobody ends before the last has come.
+    scenario.workload.mean_lifetime = 1e6;
+    for name in ["lc", "wlc", "sed", "nq"] {
+        let picks = outcome(name, scenario.clone()).picks;
+        let (least, most) = (picks.iter().min().unwrap(), picks.iter().max().unwrap());
+        assert!(most - least <= 1 && *most > 3, "{name}: {picks:?}");
+    }
+    let base = Scenario { rate: Some(100.0), ..scenario };
+    let run = outcome("fo", base);
+    assert_eq!(run.picks, [7; 20], "one after the other is full");
+    assert_eq!(run.refused, run.connections - 140);
+}
+
+#[test]
+fn flags_outlive_a_change_of_the_list() {
+    // Who finds its server full is refused, or with fallback gets another one.
+    let at_once = Step { at: 0.0, ..leave(1) };
+    let base = scenario(&["4*workers=8,upper=10"], 40.0, 100.0);
+    let base = Scenario { steps: vec![at_once], inactive: 0.0, ..base };
+    let refused = ["mh", "mh:fallback"].map(|name| outcome(name, base.clone()).refused);
+    assert!(refused[0] > 2 * refused[1], "{refused:?}");
+}
+
+#[test]
+fn a_server_is_measured_from_when_it_joined_and_without_weight_not_compared() {
+    let join = Step { at: 50.5, change: Change::Join, server: 1 };
+    let base = scenario(&["workers=1", "weight=0"], 1.0, 100.0);
+    let mut scenario = Scenario { steps: vec![join], ..base };
+    // Far more than it can do: its line only grows, and is never empty from the first on.
+    scenario.workload.mean_lifetime = 1_000.0;
+    scenario.rate = Some(500.0);
+    let run = outcome("rr", scenario);
+    let load = |window: usize| run.series.loads[window][0].unwrap();
+    // 500 a second: 125 on average in half a second, 500 on average in the second after.
+    assert!((0.6..1.6).contains(&(load(50) / 125.0)), "{}", load(50));
+    assert!((0.8..1.2).contains(&(load(51) / 500.0)), "{}", load(51));
+    let spread = run.spread.unwrap();
+    assert_eq!((spread.max_over_mean, spread.variation), (1.0, 0.0), "it alone has a weight");
+}
