@@ -6,8 +6,7 @@
 //! inactive for a while, as IPVS does. What is measured: how evenly the servers were loaded, how
 //! long connections waited and took, and which clients a change of the list sent elsewhere.
 //!
-//! Every scheduler of a run gets the same connections. The same scenario gives the same result,
-//! to the bit.
+//! Every scheduler of a run gets the same connections. The same scenario gives the same result.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]

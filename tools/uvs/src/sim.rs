@@ -31,7 +31,7 @@ pub struct Options {
     #[arg(long, value_name = "GROUPS")]
     servers: Vec<String>,
     /// Connections a second [default: what makes the servers three quarters busy].
-    #[arg(long)]
+    #[arg(long, value_name = "CONNECTIONS")]
     rate: Option<f64>,
     /// How long they come, in simulated seconds [default: 300].
     #[arg(long = "for", value_name = "SECONDS")]
@@ -192,6 +192,34 @@ impl Progress {
     fn clear(&self) {
         if self.terminal && self.start.elapsed() > PATIENCE {
             let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, Command};
+
+    use super::*;
+
+    #[test]
+    fn the_help_knows_the_defaults() {
+        let help = Options::augment_args(Command::new("sim")).render_help().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        let servers = "6*weight=10,speed=1;2*weight=30,speed=3";
+        let Scenario { workload, servers: groups, inactive, .. } = Scenario::default();
+        assert_eq!(Group::list(servers), Ok(groups));
+        for default in [
+            format!("[default: '{servers}']"),
+            format!("in simulated seconds [default: {}]", workload.seconds),
+            format!("clients there are [default: {}]", workload.population),
+            format!("of zipf [default: {}]", workload.skew),
+            format!("go by them [default: {}]", workload.destinations),
+            format!("on average [default: {}]", workload.mean_lifetime),
+            format!("of pareto [default: {}]", workload.shape),
+            format!("counts as inactive [default: {inactive}]"),
+        ] {
+            assert!(help.contains(&default), "{default} in {help}");
         }
     }
 }

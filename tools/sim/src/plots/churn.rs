@@ -10,7 +10,7 @@ use crate::churn::Moved;
 /// Height of a bar with the room around it, where bars begin, and how long they may be.
 const BAR: i32 = 25;
 const LEFT: i32 = 300;
-const WIDTH: f64 = 560.0;
+const WIDTH: f64 = 480.0;
 
 /// None when nobody left or joined under a scheduler that hashes.
 pub(super) fn plot(report: &Report) -> Option<String> {

@@ -13,14 +13,10 @@ const TOP: f64 = 2.0;
 const LINES: usize = 12;
 
 pub(super) fn plot(report: &Report) -> String {
-    let subject = format!(
-        "{}. A load is active connections a worker; above 1 (the line) connections wait.",
-        report.title()
-    );
     let title = "Load of each server over time, by scheduler";
     panels(
         title,
-        &subject,
+        &format!("{}.", report.title()),
         report.outcomes.len(),
         |head| legend(head, &groups(report)),
         |at, area| panel(report, &report.outcomes[at], area),
@@ -39,7 +35,8 @@ fn groups(report: &Report) -> Vec<(RGBColor, String)> {
         let (count, weight, speed) = (group.count, group.weight, group.speed);
         (colour(at), format!("{count} {servers}{shown}, weight {weight}, speed {speed}"))
     };
-    report.scenario.servers.iter().enumerate().map(entry).collect()
+    let full = (INK, "load 1: a connection for each worker; above it some wait".to_owned());
+    report.scenario.servers.iter().enumerate().map(entry).chain([full]).collect()
 }
 
 fn panel(report: &Report, outcome: &Outcome, area: &Area<'_>) -> Drawn {

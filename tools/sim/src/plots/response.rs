@@ -43,7 +43,7 @@ fn panel(outcome: &Outcome, at: usize, curves: &[Vec<(f64, f64)>], area: &Area<'
     let (least, most) = range(curves);
     let latency = outcome.latency;
     let caption = format!(
-        "{}   p50 {}, p99 {}",
+        "{}: p50 {}, p99 {}",
         outcome.scheduler,
         duration(latency.p50),
         duration(latency.p99)
