@@ -149,7 +149,8 @@ impl Report {
             "{}\n\n{}\n\
              MAX/MEAN, CV  of the servers' loads, on average over windows of {window} s; 1 and 0 when even.\n\
              \u{20}             A load is active connections a worker; above 1 some wait.\n\
-             WAITED, WAIT  connections that found no free worker; the time until they had one\n\
+             WAITED        connections that found no free worker\n\
+             WAIT          time until a worker took the connection, on average over all\n\
              MEAN .. P999  response time, from arrival to end\n{}",
             self.title(),
             table.text(),

@@ -242,7 +242,8 @@ impl<'a> Run<'a> {
             self.wait += (self.now - next.arrived) as f64 / SECOND;
         }
         self.begin(station, next);
-        self.put_in(self.now + nanos(self.scenario.inactive), What::Forgotten(station));
+        let forgotten = self.now.saturating_add(nanos(self.scenario.inactive));
+        self.put_in(forgotten, What::Forgotten(station));
     }
 
     /// As a worker tells the scheduler.

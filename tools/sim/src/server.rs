@@ -223,7 +223,8 @@ impl Station {
     }
 
     fn end(&self, conn: Conn, now: u64) -> u64 {
-        now + (conn.work / self.group.speed) as u64
+        // A lifetime may be drawn that no clock can reach the end of.
+        now.saturating_add((conn.work / self.group.speed) as u64)
     }
 
     fn count(&mut self, now: u64) {

@@ -24,7 +24,8 @@ pub(super) const INK: RGBColor = RGBColor(40, 40, 40);
 pub(super) const FAINT: RGBColor = RGBColor(205, 205, 205);
 
 const WIDTH: u32 = 1000;
-const HEAD: u32 = 66;
+/// Without a legend.
+const HEAD: u32 = 56;
 const PANEL: u32 = 190;
 const COLUMNS: usize = 4;
 
@@ -38,22 +39,32 @@ pub(super) fn anchored(size: u32, horizontal: HPos, vertical: VPos) -> TextStyle
     letters(size).pos(Pos::new(horizontal, vertical))
 }
 
-/// A picture of this height below its head, which has a title and what it is a picture of.
+/// What a colour means.
+pub(super) type Entry = (RGBColor, String);
+
+/// A picture of this height below its head, which has a title, what it is a picture of, and a
+/// legend.
 pub(super) fn picture(
     title: &str,
     subject: &str,
+    entries: &[Entry],
     height: u32,
-    draw: impl FnOnce(&Area<'_>, &Area<'_>) -> Drawn,
+    draw: impl FnOnce(&Area<'_>) -> Drawn,
 ) -> String {
+    let places = places(entries);
+    let head = places.last().map_or(HEAD, |(_, y)| *y as u32 + 12);
     let mut text = String::new();
     {
-        let area = SVGBackend::with_string(&mut text, (WIDTH, HEAD + height)).into_drawing_area();
+        let area = SVGBackend::with_string(&mut text, (WIDTH, head + height)).into_drawing_area();
         let drawn = || {
             area.fill(&WHITE)?;
-            let (head, body) = area.split_vertically(HEAD);
-            head.draw_text(title, &letters(19), (12, 8))?;
-            head.draw_text(subject, &letters(13), (12, 31))?;
-            draw(&head, &body)?;
+            area.draw_text(title, &letters(19), (12, 8))?;
+            area.draw_text(subject, &letters(13), (12, 31))?;
+            for ((colour, meaning), (x, y)) in entries.iter().zip(places) {
+                area.draw(&Rectangle::new([(x, y - 4), (x + 16, y + 4)], colour.filled()))?;
+                area.draw_text(meaning, &anchored(13, HPos::Left, VPos::Center), (x + 22, y))?;
+            }
+            draw(&area.split_vertically(head).1)?;
             area.present()?;
             Ok(())
         };
@@ -63,35 +74,38 @@ pub(super) fn picture(
     text
 }
 
+/// Where the entries of a legend stand: side by side, in as many lines as they need.
+fn places(entries: &[Entry]) -> Vec<(i32, i32)> {
+    let (mut x, mut y) = (12, 56);
+    let mut place = |(_, meaning): &Entry| {
+        // There is no font to measure by; 13 high is about 7 wide.
+        let width = 22 + 7 * meaning.chars().count() as i32;
+        if x > 12 && x + width > WIDTH as i32 {
+            (x, y) = (12, y + 18);
+        }
+        let here = (x, y);
+        x += width + 18;
+        here
+    };
+    entries.iter().map(&mut place).collect()
+}
+
 /// A picture with a panel for each of `count`, side by side and below each other.
 pub(super) fn panels(
     title: &str,
     subject: &str,
+    entries: &[Entry],
     count: usize,
-    legend: impl FnOnce(&Area<'_>) -> Drawn,
     mut panel: impl FnMut(usize, &Area<'_>) -> Drawn,
 ) -> String {
     let columns = count.clamp(1, COLUMNS);
     let rows = count.div_ceil(columns).max(1);
     // Few panels are larger.
     let height = PANEL * (if rows == 1 && columns < COLUMNS { 2 } else { 1 });
-    picture(title, subject, height * rows as u32 + 6, |head, body| {
-        legend(head)?;
+    picture(title, subject, entries, height * rows as u32 + 6, |body| {
         let areas = body.split_evenly((rows, columns));
         areas.iter().take(count).enumerate().try_for_each(|(at, area)| panel(at, area))
     })
-}
-
-/// A line of a legend in the head: a coloured mark and its meaning, for each.
-pub(super) fn legend(head: &Area<'_>, entries: &[(RGBColor, String)]) -> Drawn {
-    let mut x = 12;
-    for (colour, meaning) in entries {
-        head.draw(&Rectangle::new([(x, 51), (x + 16, 59)], colour.filled()))?;
-        head.draw_text(meaning, &anchored(13, HPos::Left, VPos::Center), (x + 22, 56))?;
-        // There is no font to measure by; 13 high is about 7 wide.
-        x += 22 + 7 * meaning.chars().count() as i32 + 18;
-    }
-    Ok(())
 }
 
 /// Seconds, as short as can be.

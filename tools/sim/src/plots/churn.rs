@@ -3,7 +3,7 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
-use super::canvas::{COLOURS, Drawn, INK, anchored, legend, picture};
+use super::canvas::{COLOURS, Drawn, INK, anchored, picture};
 use crate::Report;
 use crate::churn::Moved;
 
@@ -38,8 +38,7 @@ pub(super) fn plot(report: &Report) -> Option<String> {
         (COLOURS[0], "had to: their server left, or they go to the one that joined".to_owned()),
         (COLOURS[1], "need not have".to_owned()),
     ];
-    Some(picture(title, &subject, height as u32, |head, body| {
-        legend(head, &entries)?;
+    Some(picture(title, &subject, &entries, height as u32, |body| {
         for (at, (label, moved)) in (0..).zip(&rows) {
             bar(body, BAR * at, label, moved)?;
         }

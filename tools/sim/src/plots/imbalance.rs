@@ -21,7 +21,7 @@ pub(super) fn plot(report: &Report) -> String {
     rows.sort_by(|(_, one), (_, other)| one.max_over_mean.total_cmp(&other.max_over_mean));
     let height = TOP + BAR * rows.len() as i32 + 12;
     let subject = format!("{}.", report.title());
-    picture("Imbalance by scheduler", &subject, height as u32, |_, body| {
+    picture("Imbalance by scheduler", &subject, &[], height as u32, |body| {
         let (left, right) = body.split_horizontally(550);
         let values = |value: fn(&Spread) -> f64| -> Vec<f64> {
             rows.iter().map(|(_, spread)| value(spread)).collect()

@@ -2,7 +2,7 @@
 
 use plotters::prelude::*;
 
-use super::canvas::{Area, COLOURS, Drawn, FAINT, INK, legend, letters, panels};
+use super::canvas::{Area, COLOURS, Drawn, Entry, FAINT, INK, letters, panels};
 use crate::report::short;
 use crate::{Outcome, Report};
 
@@ -17,8 +17,8 @@ pub(super) fn plot(report: &Report) -> String {
     panels(
         title,
         &format!("{}.", report.title()),
+        &groups(report),
         report.outcomes.len(),
-        |head| legend(head, &groups(report)),
         |at, area| panel(report, &report.outcomes[at], area),
     )
 }
@@ -27,7 +27,7 @@ fn colour(group: usize) -> RGBColor {
     COLOURS[group % COLOURS.len()]
 }
 
-fn groups(report: &Report) -> Vec<(RGBColor, String)> {
+fn groups(report: &Report) -> Vec<Entry> {
     let entry = |(at, group): (usize, &crate::server::Group)| {
         let servers = if group.count == 1 { "server" } else { "servers" };
         let shown =

@@ -42,8 +42,9 @@ mod tests {
             assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"), "{name}");
             for choice in Scenario::default().schedulers {
                 // Text stands on a line of its own.
-                let named =
-                    svg.lines().any(|line| line.split(' ').next() == Some(choice.name.as_str()));
+                let named = svg
+                    .lines()
+                    .any(|line| line.split([' ', ':']).next() == Some(choice.name.as_str()));
                 assert!(named, "{choice} in {name}");
             }
         }
@@ -56,6 +57,26 @@ mod tests {
         let (name, svg) = plots.last().unwrap();
         assert_eq!(*name, "churn.svg");
         assert!(svg.contains("mh, server 1 leaves at 10 s"));
+    }
+
+    #[test]
+    fn nothing_is_a_picture_too() {
+        let leave = Step { at: 0.0, change: Change::Leave, server: 1 };
+        let plots = plots(vec![leave], vec![Group::default()]);
+        assert!(plots.iter().all(|(_, svg)| svg.trim_end().ends_with("</svg>")));
+    }
+
+    #[test]
+    fn a_long_legend_goes_on_in_the_next_line() {
+        let groups = (1..=9).map(|weight| Group { weight, ..Group::default() }).collect();
+        let (_, svg) = plots(Vec::new(), groups).swap_remove(0);
+        let places = |line: &&str| line.starts_with("<rect") && line.contains("height=\"8\"");
+        let lines: std::collections::BTreeSet<&str> = svg
+            .lines()
+            .filter(places)
+            .filter_map(|line| line.split(" y=").nth(1)?.split('"').nth(1))
+            .collect();
+        assert_eq!(lines.len(), 3, "{lines:?}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use plotters::prelude::*;
 
-use super::canvas::{Area, COLOURS, Drawn, FAINT, duration, legend, letters, panels};
+use super::canvas::{Area, COLOURS, Drawn, FAINT, duration, letters, panels};
 use crate::{Outcome, Report};
 
 /// Points of a curve.
@@ -13,13 +13,9 @@ pub(super) fn plot(report: &Report) -> String {
     let entries =
         [(COLOURS[0], "the panel's scheduler".to_owned()), (FAINT, "the others".to_owned())];
     let curves: Vec<Vec<(f64, f64)>> = report.outcomes.iter().map(curve).collect();
-    panels(
-        title,
-        &format!("{}.", report.title()),
-        report.outcomes.len(),
-        |head| legend(head, &entries),
-        |at, area| panel(&report.outcomes[at], at, &curves, area),
-    )
+    panels(title, &format!("{}.", report.title()), &entries, report.outcomes.len(), |at, area| {
+        panel(&report.outcomes[at], at, &curves, area)
+    })
 }
 
 /// Seconds and percent; closer together where the tail is.

@@ -160,6 +160,15 @@ fn a_scheduler_is_told_of_each_connection() {
 }
 
 #[test]
+fn a_lifetime_without_end_ends() {
+    let mut scenario = scenario(&["workers=1,speed=0.001"], 10.0, 10.0);
+    scenario.workload.lifetime = Lifetime::Pareto;
+    (scenario.workload.mean_lifetime, scenario.workload.shape) = (1e6, 1.01);
+    let run = outcome("rr", Scenario { inactive: 1e6, ..scenario });
+    assert_eq!(run.responses.count(), run.connections);
+}
+
+#[test]
 fn flags_outlive_a_change_of_the_list() {
     // Who finds its server full is refused, or with fallback gets another one.
     let at_once = Step { at: 0.0, ..leave(1) };
