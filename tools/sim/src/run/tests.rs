@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::workload::tests::workload;
 use crate::workload::{Lifetime, Workload};
@@ -55,6 +57,46 @@ fn every_connection_ends_in_one_way() {
         assert_eq!(ended, run.connections, "{choice}");
         assert_eq!(run.picks.iter().sum::<usize>() + run.refused, run.connections, "{choice}");
         assert_eq!(run.picks[4], 0, "{choice}: no weight, no connection");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn whatever_is_simulated_adds_up(
+        servers in prop::collection::vec((0u32..5, 1u32..4, 0u32..12), 1..6),
+        rate in 1.0..60.0,
+        times in prop::collection::vec(0.0..20.0, 0..6),
+        choice in 0..Choice::all().len(),
+        seed in 0u64..1_000,
+    ) {
+        let group = |(weight, workers, upper)| Group { weight, workers, upper, ..Group::default() };
+        let mut scenario = scenario(&["weight=1"], rate, 20.0);
+        scenario.servers.extend(servers.into_iter().map(group));
+        // The first server leaves and joins in turn.
+        let change = |n| if n % 2 == 0 { Change::Leave } else { Change::Join };
+        let step = |(n, at)| Step { at, change: change(n), server: 1 };
+        let mut times = times;
+        times.sort_by(f64::total_cmp);
+        scenario.steps = (0..).zip(times).map(step).collect();
+        scenario.workload.seed = seed;
+        scenario.inactive = 2.0;
+        prop_assert_eq!(scenario.check(), Ok(()));
+        let run = run(&scenario, Choice::all()[choice], &|| {});
+        let ended = run.responses.count() + run.refused + run.broken;
+        prop_assert_eq!(ended, run.connections);
+        prop_assert_eq!(run.picks.iter().sum::<usize>() + run.refused, run.connections);
+        for (group, picks) in scenario.servers.iter().zip(&run.picks) {
+            prop_assert!(group.weight > 0 || *picks == 0);
+        }
+        let latency = run.latency;
+        prop_assert!(latency.wait <= latency.mean && latency.waited <= 1.0);
+        prop_assert!(latency.p50 <= latency.p99 && latency.p99 <= latency.p999);
+        prop_assert!(run.series.loads.iter().flatten().flatten().all(|load| *load >= 0.0));
+        for moved in run.disruptions.iter().filter_map(|disruption| disruption.moved) {
+            prop_assert!(moved.needed + moved.needless <= moved.clients);
+        }
     }
 }
 
