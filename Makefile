@@ -4,7 +4,7 @@ CARGO ?= cargo
 UVS = target/release/uvs
 
 
-.PHONY: help setup build demo test check loom bench bench-veth bench-table miri install clean
+.PHONY: help setup build demo test check loom bench bench-veth bench-table bench-sched miri install clean
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -45,6 +45,11 @@ bench-veth: setup ## one-arm DR on veth against a bare loop, as root
 
 bench-table: ## the connection table against its bars, at 10 M connections
 	$(CARGO) run --release --locked -p uvs-bench --bin bench-table
+
+bench-sched: ## what a pick costs, and the schedulers over the standard workloads: one HTML report
+	@mkdir -p target
+	$(CARGO) bench --locked -p uvs-bench --bench schedulers > target/bench-schedulers.txt
+	$(CARGO) run --release --locked -p uvs-bench --bin bench-sched -- target/bench-schedulers.txt
 
 install: build ## /usr/local/bin/uvs and uvsadm, completions, man page
 	install -m 755 $(UVS) $(DESTDIR)/usr/local/bin/uvs

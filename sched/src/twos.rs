@@ -27,7 +27,8 @@ fn weight(server: &Server) -> u64 {
 }
 
 impl Twos {
-    fn with_seed(servers: Servers, seed: u64) -> Self {
+    /// The scheduler whose draws are those of `seed`, so that a simulation can be repeated.
+    pub fn with_seed(servers: Servers, seed: u64) -> Self {
         let weights = Tree::of(servers.iter().map(weight));
         Self { servers, weights, draws: Draws(AtomicU64::new(seed)) }
     }
@@ -49,6 +50,12 @@ impl Twos {
 impl Schedule for Twos {
     fn build(servers: Servers, _flags: Flags) -> Self {
         Self::with_seed(servers, RandomState::new().hash_one(()))
+    }
+
+    /// The draws go on where they stand.
+    fn rebuild(&self, servers: Servers, _flags: Flags) -> Self {
+        // Relaxed: any number is as good as another.
+        Self::with_seed(servers, self.draws.0.load(Relaxed))
     }
 
     fn pick(&self, _flow: &Flow) -> Option<usize> {
@@ -97,7 +104,7 @@ impl Draws {
 mod tests {
     use super::*;
     use crate::server::tests::servers;
-    use crate::tests::{flow, open, overload};
+    use crate::tests::{flow, open, overload, picks};
 
     /// How often each server is to be picked, by the rule itself: over all pairs of draws.
     fn expected(list: &Servers) -> Vec<f64> {
@@ -174,6 +181,17 @@ mod tests {
         let twos = Twos::with_seed(list, 1);
         let (sum, _) = chi_square(&twos, &loaded(&[1, 2, 3], &[1, 2, 3]));
         assert!(sum > 200.0, "{sum}");
+    }
+
+    #[test]
+    fn a_seed_is_a_sequence_which_a_rebuild_goes_on_with() {
+        let list = servers(&[1; 50]);
+        let twos = Twos::with_seed(list.clone(), 1);
+        let whole = picks(&Twos::with_seed(list.clone(), 1), 40);
+        let begun = picks(&twos, 20);
+        let rest = picks(&twos.rebuild(list.clone(), Flags::default()), 20);
+        assert_eq!([begun, rest].concat(), whole);
+        assert_ne!(picks(&Twos::with_seed(list, 2), 40), whole);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::{Failure, demo, doctor, set};
+use crate::{Failure, demo, doctor, set, sim};
 
 /// Linux Virtual Server as a userspace packet engine.
 #[derive(Debug, Parser)]
@@ -25,6 +25,7 @@ Examples:
   uvs adm -A -t 10.0.0.1:80 -s wlc   what ipvsadm does, against the running engine
   uvs adm -L -n --stats
   uvs set expire_nodest_conn 1       what sysctl net.ipv4.vs does
+  uvs sim                            all schedulers against a workload, in simulated time
   uvs conform cases/                 replay recordings of the kernel's IPVS";
 
 /// The verbs.
@@ -62,6 +63,9 @@ pub enum Verb {
     /// List, show or change the running engine's settings: IPVS's sysctls, and uvs's own.
     #[command(after_help = SET_EXAMPLES)]
     Set(set::Options),
+    /// Compare schedulers against a workload, in simulated time: balance, waiting, disruption.
+    #[command(after_help = SIM_EXAMPLES)]
+    Sim(Box<sim::Options>),
     /// Show what became of every frame, by the running engine's own counters.
     Stats {
         /// Print JSON.
@@ -102,6 +106,33 @@ Examples:
 
 What is set so holds until the engine stops, or reads uvs.toml again (SIGHUP), whose [settings]
 are for good.";
+
+const SIM_EXAMPLES: &str = "\
+Examples:
+  uvs sim                                                all schedulers, a standard workload
+  uvs sim --scheduler wlc,sed,nq --servers '4*weight=1,speed=1' --servers 'weight=3,speed=3'
+  uvs sim --scheduler sh,mh,mh:port+fallback --leave 100:3 --join 200:3
+  uvs sim --clients uniform --lifetime exp --rate 200 --for 600 --plots plots/
+  uvs sim --scenario web.toml --csv > web.csv
+
+Fields of --servers: weight (1), speed of a worker (1), workers (8), upper and lower thresholds
+(none); NUMBER* before them for several that are alike, a semicolon between groups.
+
+A scenario file has the same fields; options count before it:
+  rate = 120                  # and for, clients, population, skew, destinations, lifetime,
+  for = 300                   # mean-lifetime, shape, inactive, seed
+  schedulers = [\"wlc\", \"mh:port\"]
+  [[servers]]
+  count = 4
+  weight = 1
+  speed = 1.5
+  [[steps]]                   # as --leave and --join
+  at = 100
+  leave = 3
+
+A connection that comes takes a free worker of its server or waits in line, first come first
+served; a worker serves it for its lifetime divided by the worker's speed. It is active until its
+end, and inactive for some time after it, as in IPVS.";
 
 const RUN_EXAMPLES: &str = "\
 Example of a uvs.toml (only `outside` is needed):

@@ -7,6 +7,7 @@ mod demo;
 mod doctor;
 mod run;
 mod set;
+mod sim;
 mod stats;
 
 use std::io::Write;
@@ -56,6 +57,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
             Ok(report.exit_code().into())
         }
         Verb::Set(options) => set::set(&options),
+        Verb::Sim(options) => sim::sim(&options),
         Verb::Stats { json } => stats::stats(json),
         Verb::Completions { shell } => cli::completions(shell),
         Verb::Man => cli::man(),
