@@ -34,7 +34,7 @@ fn joined(fragments: &[support::Seen]) -> Vec<u8> {
     let mut payload = Vec::new();
     for fragment in fragments {
         let ip = Ipv4::new_checked(&fragment.bytes[L3..]).expect("a right header");
-        assert_eq!(usize::from(ip.fragment_offset()), payload.len(), "in order, without gaps");
+        assert_eq!(ip.fragment_offset(), payload.len(), "in order, without gaps");
         payload.extend(&fragment.bytes[L3 + 20..]);
     }
     payload
