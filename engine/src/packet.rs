@@ -30,6 +30,16 @@ impl Whole {
         (self.assembly, self.start, self.end) = (Assembly::new(), 0, 0);
     }
 
+    #[cold]
+    fn bytes(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    #[cold]
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer[self.start..self.end]
+    }
+
     /// Takes in the part that a frame holds; says whether the packet is whole now.
     pub(crate) fn add(
         &mut self,
@@ -73,7 +83,7 @@ impl Packet {
     pub fn bytes(&self) -> &[u8] {
         match &self.whole {
             None => self.frame.bytes(),
-            Some(whole) => &whole.buffer[whole.start..whole.end],
+            Some(whole) => whole.bytes(),
         }
     }
 
@@ -82,7 +92,7 @@ impl Packet {
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         match &mut self.whole {
             None => self.frame.bytes_mut(),
-            Some(whole) => &mut whole.buffer[whole.start..whole.end],
+            Some(whole) => whole.bytes_mut(),
         }
     }
 

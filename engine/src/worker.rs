@@ -263,8 +263,9 @@ fn run_stages(
 ) {
     let snapshot = context.snapshot;
     let worker = usize::from(context.owner.worker());
-    parse::parse(batch, snapshot);
-    reassemble::reassemble(batch, fragments, snapshot, context.now);
+    if parse::parse(batch, snapshot) {
+        reassemble::reassemble(batch, fragments, snapshot, context.now);
+    }
     classify::classify(batch, snapshot, context.owner.table());
     lookup::lookup(batch, context.owner.table());
     for slot in batch.undecided() {

@@ -231,7 +231,9 @@ proptest! {
 
     #[test]
     fn parse_alone(given in prop::collection::vec(given(), 0..64)) {
-        alone(&given, |b| parse::parse(&mut b.batch, &b.snapshot))?;
+        alone(&given, |b| {
+            parse::parse(&mut b.batch, &b.snapshot);
+        })?;
     }
 
     #[test]

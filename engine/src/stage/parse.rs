@@ -17,11 +17,14 @@ use crate::snapshot::Snapshot;
 /// Bytes of SCTP's common header (RFC 9260, section 3.1); the first chunk follows.
 const SCTP_COMMON_HEADER: usize = 12;
 
-/// Parses every frame.
-pub fn parse(batch: &mut Batch, snapshot: &Snapshot) {
+/// Parses every frame; says whether there are fragments.
+pub fn parse(batch: &mut Batch, snapshot: &Snapshot) -> bool {
+    let mut fragments = false;
     for slot in batch.undecided() {
         parse_slot(slot, snapshot);
+        fragments |= slot.at.fragment;
     }
+    fragments
 }
 
 /// Parses a frame, or a packet that was put together.

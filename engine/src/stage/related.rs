@@ -37,6 +37,7 @@ impl Subject {
 }
 
 /// What an ICMP message is about; `None` when it is for the host.
+#[cold]
 pub(super) fn subject(frame: &[u8], at: Offsets, snapshot: &Snapshot) -> Option<Subject> {
     match at.family {
         Family::V4 => {
@@ -117,6 +118,7 @@ fn relay(slot: &mut Slot, context: &Context<'_>) {
 }
 
 /// Sends an error from a client's side to the server in NAT.
+#[cold]
 pub(super) fn to_server(slot: &mut Slot, conn: &Conn, hop: &Hop) -> Result<(), Refused> {
     let (frame, at) = (slot.frame.bytes_mut(), slot.at);
     match conn.daddr.to_ip() {
@@ -132,6 +134,7 @@ pub(super) fn to_server(slot: &mut Slot, conn: &Conn, hop: &Hop) -> Result<(), R
 }
 
 /// Sends an error from a server's side to the client, as the virtual service.
+#[cold]
 pub(super) fn to_client(slot: &mut Slot, conn: &Conn, hop: &Hop) -> Result<(), Refused> {
     let (frame, at) = (slot.frame.bytes_mut(), slot.at);
     match conn.vaddr.to_ip() {
