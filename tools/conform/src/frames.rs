@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use uvs_engine::counters::HostReason;
 use uvs_engine::link::LinkId;
+use uvs_forward::{Offsets, Unfinished};
 
 use crate::Stop;
 use crate::mask::masked;
@@ -67,6 +68,16 @@ pub(crate) fn compare(left: &Left, out: &[Output], gue: &[u16]) -> Result<(), St
         }
     }
     Ok(())
+}
+
+/// Finishes the checksum that the sender left open, as the raw port does with such frames.
+pub(crate) fn finish(frame: &mut [u8]) {
+    if let Ok(at) = Offsets::of(frame)
+        && let Some(unfinished) = Unfinished::of(at)
+    {
+        // Its place is in the header that was just found whole.
+        let _ = unfinished.finish(frame, at);
+    }
 }
 
 /// The time that the kernel wrote into an IP timestamp option of a packet that came.
