@@ -2,12 +2,15 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use uvs_bench::frames::Kind;
 use uvs_bench::rig::{Case, Engine, Rig};
 use uvs_engine::clock::Ticks;
 use uvs_engine::counters::DropReason;
 use uvs_forward::Method;
+use uvs_sched::{Flags, Flow, Load, Name, Scheduler, Server, ServerId, Servers};
 
 /// The system's allocator, counting the calls of each thread.
 struct Counting;
@@ -113,4 +116,52 @@ fn frames_that_wait_too_long() {
         rig.advance_clock(Ticks(10));
     }
     assert!(rig.totals().dropped(DropReason::NeighbourUnresolved) > 0);
+}
+
+/// Schedulers by themselves: a pick, and telling of connections that open and close.
+#[test]
+fn picks_of_every_scheduler() {
+    const ROUNDS: u32 = 2000;
+    for name in Name::ALL {
+        let server = |number: u32| Server {
+            id: ServerId(number),
+            address: Ipv4Addr::from_bits(0x0a01_0000 + number).into(),
+            port: 80,
+            weight: 1000 * (1 + number % 7),
+            last_weight: 1000 * (1 + number % 7),
+            load: Arc::new(Load::default()),
+        };
+        let list: Servers = (0..100).map(server).collect();
+        let loads: Vec<Arc<Load>> = list.iter().map(|server| server.load.clone()).collect();
+        let scheduler = Scheduler::build(*name, list, Flags::default());
+        let mut open = Vec::with_capacity(2 * ROUNDS as usize);
+        let mut work = |rounds: std::ops::Range<u32>| {
+            for n in rounds {
+                let flow = Flow {
+                    protocol: 6,
+                    source: Ipv4Addr::from_bits(0xac10_0000 + n * 77).into(),
+                    source_port: n as u16,
+                    // Some that were asked for before, and some new ones.
+                    destination: Ipv4Addr::from_bits(0x0a09_0000 + n % 1500).into(),
+                    destination_port: 80,
+                    now: n,
+                };
+                let place = scheduler.pick(&flow).expect("a server");
+                loads[place].open(n % 2 == 0);
+                scheduler.changed(place);
+                open.push(place);
+                if n % 3 == 0
+                    && let Some(place) = open.pop()
+                {
+                    loads[place].close(n % 2 == 0);
+                    scheduler.changed(place);
+                }
+            }
+        };
+        work(0..ROUNDS);
+        let before = CALLS.get();
+        work(ROUNDS..2 * ROUNDS);
+        let made = CALLS.get() - before;
+        assert_eq!(made, 0, "{name}: {made} calls to the allocator in {ROUNDS} picks");
+    }
 }
