@@ -3,6 +3,9 @@
 
 mod lab;
 
+use std::net::UdpSocket;
+use std::time::Duration;
+
 use lab::{Lab, PORTS, Wire, assert_nothing_dropped, assert_spread_evenly};
 use uvs_lab::{Arms, ECHO_PORT, HTTP_PORT, Host, Method, UdpJob};
 
@@ -130,4 +133,43 @@ fn tagged(to: [u8; 6], from: [u8; 6], tags: &[u16], packet: &[u8]) -> Vec<u8> {
     frame.extend([8, 0]);
     frame.extend(packet);
     frame
+}
+
+/// A datagram that fits a packet, and one in many fragments, each with its echo.
+fn large_datagrams_pass(arms: Arms, method: Method) {
+    let Some(lab) = Lab::up(arms, method) else { return };
+    for port in PORTS {
+        let engine = lab.engine(port);
+        let socket = lab.inside(Host::Client, || UdpSocket::bind("0.0.0.0:0").unwrap());
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        socket.connect(lab.network.service(ECHO_PORT)).unwrap();
+        for bytes in [1400, 60_000] {
+            let datagram: Vec<u8> = (0..bytes).map(|at| (at % 251) as u8).collect();
+            socket.send(&datagram).unwrap();
+            let mut echo = vec![0; 1 << 16];
+            let len = socket.recv(&mut echo).unwrap_or_else(|e| panic!("{method:?}, {bytes}: {e}"));
+            // The server says its name in front.
+            assert!(echo[..len].ends_with(&datagram), "{method:?}, {bytes}, {port}");
+        }
+        let counters = engine.counters().unwrap();
+        assert_nothing_dropped(&counters);
+        // 1,480 bytes fit behind an IPv4 header.
+        assert!(counters.merged >= 41 && counters.parted >= 41, "{counters:?}");
+        engine.stop().unwrap();
+    }
+}
+
+#[test]
+fn dr_passes_large_datagrams() {
+    large_datagrams_pass(Arms::One, Method::Route);
+}
+
+#[test]
+fn nat_passes_large_datagrams() {
+    large_datagrams_pass(Arms::Two, Method::Masq);
+}
+
+#[test]
+fn tun_passes_large_datagrams() {
+    large_datagrams_pass(Arms::One, Method::Tunnel);
 }
