@@ -215,9 +215,12 @@ fn what_cannot_be_done_is_refused_with_ipvsadms_exit_codes() {
     refuses("-a -t 10.77.0.1:80", 2, "supply the 'real-server' option");
     refuses("-A -L", 2, "invalid option `-L'");
     refuses("--no-such-option", 255, "--help");
+    // A tunnel of another kind is one of the kinds there are.
+    let gue = "-a -t 10.77.0.1:80 -r 10.77.1.9 -i --tun-type gue";
+    refuses(gue, 2, "tun-port");
+    admin.does(&format!("{gue} --tun-port 6080"));
+    assert!(admin.does("-S -n").contains("-r 10.77.1.9:80 -i -w 1 --tun-type gue --tun-port 6080"));
     // What uvs does not do yet says so.
-    let gue = "-a -t 10.77.0.1:80 -r 10.77.1.9 -i --tun-type gue --tun-port 6080";
-    refuses(gue, 255, "does not support yet");
     for line in ["--start-daemon master", "-L --daemon"] {
         refuses(line, 2, "not supported by uvs yet");
     }
