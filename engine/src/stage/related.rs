@@ -107,6 +107,9 @@ fn relay(slot: &mut Slot, context: &Context<'_>) {
         slot.verdict = Verdict::Host(HostReason::Icmp);
         return;
     }
+    if !is_intact(slot) {
+        return slot.drop(DropReason::BadChecksum);
+    }
     let link = context.snapshot.exit(dest.id).map_or(u16::MAX, |exit| exit.mtu);
     let known = dest.path.get(context.now);
     if let Some(mtu) = error.path_mtu {
