@@ -65,7 +65,7 @@ impl fmt::Display for Ticks {
 }
 
 /// Milliseconds of a day.
-const DAY: u128 = 86_400_000;
+const DAY: u64 = 86_400_000;
 
 /// Where the current tick comes from; clones show the same time.
 #[derive(Clone, Debug)]
@@ -90,7 +90,7 @@ impl Clock {
     pub fn system() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Less than a day.
-        Self(Source::System(Instant::now(), (since.as_millis() % DAY) as u32))
+        Self(Source::System(Instant::now(), (since.as_millis() % u128::from(DAY)) as u32))
     }
 
     /// A clock that stands at `at` until it is told to [`advance`](Self::advance).
@@ -118,7 +118,7 @@ impl Clock {
             Source::Manual(manual) => manual.start.load(Ordering::Relaxed),
         };
         // Less than a day.
-        ((u128::from(start) + u128::from(now.0) * 10) % DAY) as u32
+        ((u64::from(start) + u64::from(now.0) * 10) % DAY) as u32
     }
 
     /// Makes it this time of day on a manual clock; the tick stays.
@@ -128,8 +128,8 @@ impl Clock {
     /// On the machine's clock.
     pub fn set_time_of_day(&self, milliseconds: u32) {
         let Source::Manual(manual) = &self.0 else { panic!("the machine's clock cannot be set") };
-        let since = u128::from(self.now().0) * 10 % DAY;
-        let start = (DAY + u128::from(milliseconds) - since) % DAY;
+        let since = u64::from(self.now().0) * 10 % DAY;
+        let start = (DAY + u64::from(milliseconds) - since) % DAY;
         // Relaxed: a number by itself.
         manual.start.store(start as u32, Ordering::Relaxed);
     }
@@ -179,9 +179,9 @@ mod tests {
         clock.advance(Ticks(100));
         clock.set_time_of_day(7);
         assert_eq!(clock.time_of_day(clock.now()), 7);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() % DAY;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64 % DAY;
         let clock = Clock::system();
-        let apart = u128::from(clock.time_of_day(clock.now())).abs_diff(now);
+        let apart = u64::from(clock.time_of_day(clock.now())).abs_diff(now);
         assert!(apart.min(DAY - apart) < 60_000, "{apart} ms apart");
     }
 

@@ -168,10 +168,7 @@ mod tests {
         frame.extend(((offset / 8) | (u16::from(more) << 13)).to_be_bytes());
         frame.extend([64, 17, 0, 0, 10, 0, 0, 2, 10, 0, 0, 1]);
         frame.extend([offset as u8; 8]);
-        let words =
-            frame[14..34].chunks(2).map(|two| u32::from(u16::from_be_bytes([two[0], two[1]])));
-        let sum: u32 = words.sum();
-        let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+        let sum = uvs_forward::checksum::Sum::of(&frame[14..34]).finish();
         frame[24..26].copy_from_slice(&sum.to_be_bytes());
         let at = Offsets::of(&frame).unwrap();
         (frame, at)

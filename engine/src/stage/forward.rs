@@ -1,10 +1,10 @@
 //! Rewrites every frame for its way on, by its connection's forwarding method.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
+use std::net::IpAddr;
 
 use uvs_forward::mtu::{self, Fit, Size};
 use uvs_forward::tun::{self, Gue, Kind, Outer};
-use uvs_forward::{Address as Octets, Family, Hop, Method, Offsets, Refused, dr, nat};
+use uvs_forward::{Address as Octets, End, Family, Hop, Method, Offsets, Refused, dr, nat};
 use uvs_sched::ServerId;
 
 use super::{options, related};
@@ -57,7 +57,6 @@ pub fn forward(
     let mut stage = Stage { snapshot, worker, now, ids };
     for slot in batch.undecided() {
         let Some(conn) = slot.conn else { continue };
-        options::fill(slot, &snapshot.fib, now.time_of_day);
         let done = match slot.direction {
             Direction::In => stage.client_to_server(slot, &conn),
             Direction::Out => stage.server_to_client(slot, &conn),
@@ -143,6 +142,7 @@ impl Stage<'_> {
         if exit.hop == NextHop::Local {
             return Err(to_local(slot, conn));
         }
+        self.fill_options(slot);
         let way = Way::of(exit.hop, self.snapshot)?;
         if slot.ttl <= 1 {
             return Err(Refused::Ttl.into());
@@ -165,6 +165,7 @@ impl Stage<'_> {
     #[inline]
     fn server_to_client(&mut self, slot: &mut Slot, conn: &Conn) -> Result<Way, NoWay> {
         let way = Way::of(self.snapshot.fib.next_hop(conn.caddr), self.snapshot)?;
+        self.fill_options(slot);
         if slot.ttl <= 1 {
             return Err(Refused::Ttl.into());
         }
@@ -178,11 +179,22 @@ impl Stage<'_> {
         Ok(way)
     }
 
+    /// Of a frame that goes on: the host fills in those that it gets.
+    #[inline]
+    fn fill_options(&self, slot: &mut Slot) {
+        options::fill(slot, &self.snapshot.fib, self.now.time_of_day);
+    }
+
+    #[inline]
+    fn pmtu_disc(&self) -> bool {
+        self.snapshot.rules.settings.pmtu_disc != 0
+    }
+
     /// Whether a packet to a server fits its way.
     #[inline]
     fn fits(&self, slot: &mut Slot, mtu: u16, tunnel: Option<(Family, u16)>) -> Result<(), NoWay> {
-        let pmtu_disc = self.snapshot.rules.settings.pmtu_disc != 0;
-        let fit = mtu::to_server(&size(slot), &mtu::Way { mtu, tunnel, pmtu_disc });
+        let way = mtu::Way { mtu, tunnel, pmtu_disc: self.pmtu_disc() };
+        let fit = mtu::to_server(&size(slot), &way);
         slot.split = parts(fit)?;
         Ok(())
     }
@@ -203,8 +215,7 @@ impl Stage<'_> {
         if !slot.frame.prepend(room) {
             return Err(NoWay::Drop(DropReason::NoHeadroom));
         }
-        let id = self.ids.draw();
-        let pmtu_disc = self.snapshot.rules.settings.pmtu_disc != 0;
+        let (id, pmtu_disc) = (self.ids.draw(), self.pmtu_disc());
         match (exit.source.to_ip(), conn.daddr.to_ip()) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
                 let outer = Outer { src: src.octets(), dst: dst.octets(), id, pmtu_disc };
@@ -231,8 +242,8 @@ fn to_local(slot: &mut Slot, conn: &Conn) -> NoWay {
     if masq == Some(Method::Masq) && own {
         let (frame, at) = (slot.frame.bytes_mut(), slot.at);
         let done = match conn.daddr.to_ip() {
-            IpAddr::V4(ip) => nat::to_local(frame, at, SocketAddrV4::new(ip, conn.dport)),
-            IpAddr::V6(ip) => nat::to_local(frame, at, end(ip, conn.dport)),
+            IpAddr::V4(ip) => nat::to_local(frame, at, end(ip.octets(), conn.dport)),
+            IpAddr::V6(ip) => nat::to_local(frame, at, end(ip.octets(), conn.dport)),
         };
         if let Err(refused) = done {
             return refused.into();
@@ -249,8 +260,8 @@ fn masquerade(slot: &mut Slot, conn: &Conn, hop: &Hop) -> Result<(), Refused> {
     }
     let (frame, at) = (slot.frame.bytes_mut(), slot.at);
     match conn.daddr.to_ip() {
-        IpAddr::V4(ip) => nat::to_server(frame, at, SocketAddrV4::new(ip, conn.dport), hop),
-        IpAddr::V6(ip) => nat::to_server(frame, at, end(ip, conn.dport), hop),
+        IpAddr::V4(ip) => nat::to_server(frame, at, end(ip.octets(), conn.dport), hop),
+        IpAddr::V6(ip) => nat::to_server(frame, at, end(ip.octets(), conn.dport), hop),
     }
 }
 
@@ -262,14 +273,14 @@ fn unmasquerade(slot: &mut Slot, conn: &Conn, hop: &Hop) -> Result<(), Refused> 
     }
     let (frame, at) = (slot.frame.bytes_mut(), slot.at);
     match conn.vaddr.to_ip() {
-        IpAddr::V4(ip) => nat::to_client(frame, at, SocketAddrV4::new(ip, conn.vport), hop),
-        IpAddr::V6(ip) => nat::to_client(frame, at, end(ip, conn.vport), hop),
+        IpAddr::V4(ip) => nat::to_client(frame, at, end(ip.octets(), conn.vport), hop),
+        IpAddr::V6(ip) => nat::to_client(frame, at, end(ip.octets(), conn.vport), hop),
     }
 }
 
-/// An end in IPv6.
-fn end(address: Ipv6Addr, port: u16) -> SocketAddrV6 {
-    SocketAddrV6::new(address, port, 0, 0)
+/// An end of either family.
+pub(super) fn end<A>(address: A, port: u16) -> End<A> {
+    End { address, port }
 }
 
 fn encapsulate<A: Octets>(

@@ -1,13 +1,14 @@
 //! ICMP errors about connections: found by the packet that they carry, and sent to its sender
 //! (ip_vs_core.c, ip_vs_in_icmp and ip_vs_out_icmp).
 
-use std::net::{IpAddr, SocketAddrV4, SocketAddrV6};
+use std::net::IpAddr;
 
 use uvs_forward::icmp::{self, Related, TunnelError, Via};
 use uvs_forward::wire::protocol;
 use uvs_forward::{Address as Octets, End, Family, Hop, Offsets, Refused, Tuple};
 use uvs_sched::ServerId;
 
+use super::forward::end;
 use super::{Context, schedule};
 use crate::address::Address;
 use crate::batch::{Answer, Relation, Slot, Verdict};
@@ -127,11 +128,11 @@ pub(super) fn to_server(slot: &mut Slot, conn: &Conn, hop: &Hop) -> Result<(), R
     match conn.daddr.to_ip() {
         IpAddr::V4(ip) => {
             let related = Related::of(frame, at)?;
-            icmp::to_server(frame, at, &related, SocketAddrV4::new(ip, conn.dport), hop)
+            icmp::to_server(frame, at, &related, end(ip.octets(), conn.dport), hop)
         }
         IpAddr::V6(ip) => {
             let related = Related::of(frame, at)?;
-            icmp::to_server(frame, at, &related, SocketAddrV6::new(ip, conn.dport, 0, 0), hop)
+            icmp::to_server(frame, at, &related, end(ip.octets(), conn.dport), hop)
         }
     }
 }
@@ -143,11 +144,11 @@ pub(super) fn to_client(slot: &mut Slot, conn: &Conn, hop: &Hop) -> Result<(), R
     match conn.vaddr.to_ip() {
         IpAddr::V4(ip) => {
             let related = Related::of(frame, at)?;
-            icmp::to_client(frame, at, &related, SocketAddrV4::new(ip, conn.vport), hop)
+            icmp::to_client(frame, at, &related, end(ip.octets(), conn.vport), hop)
         }
         IpAddr::V6(ip) => {
             let related = Related::of(frame, at)?;
-            icmp::to_client(frame, at, &related, SocketAddrV6::new(ip, conn.vport, 0, 0), hop)
+            icmp::to_client(frame, at, &related, end(ip.octets(), conn.vport), hop)
         }
     }
 }

@@ -4,14 +4,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use uvs_forward::Address as Octets;
-use uvs_forward::icmp::{self, CitedTtl, MAX_FRAME, Offender, Relay, Sender, TunnelError};
-use uvs_forward::segment::{self, Segment};
-
-use uvs_forward::Offsets;
 use uvs_forward::fragment::{Cut, Splitter};
+use uvs_forward::icmp::{self, CitedTtl, MAX_FRAME, Offender, Relay, Sender, TunnelError};
 use uvs_forward::reassembly::MAX_PIECES;
+use uvs_forward::segment::{self, Segment};
 use uvs_forward::wire::ipv6;
+use uvs_forward::{Address as Octets, Offsets};
 
 use super::forward::Identification;
 use super::options;

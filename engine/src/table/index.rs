@@ -1,8 +1,5 @@
-//! From a hash to entries: buckets of one cache line, eight slots each.
-//!
-//! ```text
-//! slot  passed 11 | out tag 10 | in tag 10 | pending 1 | occupied 1 | entry 31     0: empty
-//! ```
+//! From a hash to entries: buckets of one cache line, eight slots each. What a slot holds stands
+//! in `slot`.
 //!
 //! A connection stands in its hash's home bucket or, while that is full, in the first of the
 //! following ones with room. `passed`, in a bucket's first slot only, counts the connections that
@@ -14,10 +11,16 @@
 //! (INV-3); the tags tell the connections of one client port apart, by the virtual end on the way
 //! in and by the server's end on the way out, without a look at their entries.
 
+mod slot;
+
 use super::CapacityError;
 use super::memory::{Memory, prefetch};
 use super::sync::{AtomicU64, Ordering};
-use crate::address::Address;
+
+use self::slot::{
+    CONTENT, ENTRY_MASK, Hits, OCCUPIED, PASSED_MAX, PASSED_ONE, PASSED_SHIFT, PENDING,
+};
+pub(super) use self::slot::{Content, Wanted};
 
 /// Slots of a bucket; loom gets a small world.
 #[cfg(not(loom))]
@@ -32,18 +35,6 @@ const REACH: usize = 64;
 /// Slots over connections is 5/3: at most 60 % of the slots are ever in use.
 const LOAD: (usize, usize) = (3, 5);
 
-const TAG_BITS: u32 = 10;
-const TAG_MASK: u64 = (1 << TAG_BITS) - 1;
-const ENTRY_MASK: u64 = (1 << 31) - 1;
-const OCCUPIED: u64 = 1 << 31;
-const PENDING: u64 = 1 << 32;
-const IN_SHIFT: u32 = 33;
-const OUT_SHIFT: u32 = IN_SHIFT + TAG_BITS;
-const PASSED_SHIFT: u32 = OUT_SHIFT + TAG_BITS;
-const PASSED_ONE: u64 = 1 << PASSED_SHIFT;
-const PASSED_MAX: u64 = u64::MAX >> PASSED_SHIFT;
-const CONTENT: u64 = PASSED_ONE - 1;
-
 /// One cache line of slots.
 #[cfg_attr(not(loom), repr(C, align(64)))]
 #[derive(Default)]
@@ -53,109 +44,6 @@ pub(super) struct Bucket {
 
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Bucket>() == 64 && align_of::<Bucket>() == 64);
-
-/// Which slots are worth a look at their entry.
-#[derive(Clone, Copy)]
-pub(super) struct Wanted {
-    mask: u64,
-    value: u64,
-}
-
-/// What a slot says of the connection in it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Content(u64);
-
-impl Content {
-    /// For the entry at `index`; pending, so that no lookup takes it for a connection yet.
-    pub(super) fn pending(
-        hash: u64,
-        index: u32,
-        virt: (Address, u16),
-        dest: (Address, u16),
-    ) -> Self {
-        Self(
-            tag(hash, dest) << OUT_SHIFT
-                | tag(hash, virt) << IN_SHIFT
-                | PENDING
-                | OCCUPIED
-                | u64::from(index),
-        )
-    }
-
-    /// The entry's index.
-    #[inline(always)]
-    pub(super) fn entry(self) -> u32 {
-        (self.0 & ENTRY_MASK) as u32
-    }
-
-    pub(super) fn is_pending(self) -> bool {
-        self.0 & PENDING != 0
-    }
-}
-
-impl Wanted {
-    /// Connections of the way in.
-    #[inline(always)]
-    pub(super) fn inward(hash: u64, virt: (Address, u16)) -> Self {
-        Self {
-            mask: TAG_MASK << IN_SHIFT | PENDING | OCCUPIED,
-            value: tag(hash, virt) << IN_SHIFT | OCCUPIED,
-        }
-    }
-
-    /// Connections of the way out.
-    #[inline(always)]
-    pub(super) fn outward(hash: u64, dest: (Address, u16)) -> Self {
-        Self {
-            mask: TAG_MASK << OUT_SHIFT | PENDING | OCCUPIED,
-            value: tag(hash, dest) << OUT_SHIFT | OCCUPIED,
-        }
-    }
-
-    /// The same, and those that are pending as well.
-    fn or_pending(self) -> Self {
-        Self { mask: self.mask & !PENDING, value: self.value }
-    }
-
-    #[inline(always)]
-    fn covers(self, slot: u64) -> bool {
-        slot & self.mask == self.value
-    }
-
-    /// A bit for each slot that is covered. No branch hangs on where in the bucket that is, which
-    /// no processor could foretell: a lookup in the cache takes 17 ns so, and 30 with the branch.
-    #[inline(always)]
-    fn hits(self, slots: &[AtomicU64; SLOTS]) -> u32 {
-        slots.iter().enumerate().fold(0, |hits, (at, slot)| {
-            // Acquire: a lookup reads the passed count after these slots, and that one then is
-            // at least as new.
-            hits | u32::from(self.covers(slot.load(Ordering::Acquire))) << at
-        })
-    }
-}
-
-/// The numbers of the bits that are set, from below.
-struct Hits(u32);
-
-impl Iterator for Hits {
-    type Item = usize;
-
-    #[inline(always)]
-    fn next(&mut self) -> Option<usize> {
-        let at = self.0.trailing_zeros() as usize;
-        self.0 &= self.0.wrapping_sub(1);
-        (at < SLOTS).then_some(at)
-    }
-}
-
-/// Ten bits of an address and port, mixed with the secret hash so that nobody can choose them.
-#[inline(always)]
-fn tag(hash: u64, (addr, port): (Address, u16)) -> u64 {
-    let (high, low) = addr.words();
-    let end = high.rotate_left(32) ^ low.rotate_left(16) ^ u64::from(port);
-    let mixed = u128::from(hash ^ end) * 0x9e37_79b9_7f4a_7c15;
-    ((mixed >> 64) as u64 ^ mixed as u64) & TAG_MASK
-}
 
 /// A slot that was taken: bucket and slot, and how many buckets were passed on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -415,75 +303,4 @@ fn replace(slot: &AtomicU64, from: u64, to: u64) -> bool {
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    const END: (Address, u16) = (Address::UNSPECIFIED, 1);
-
-    fn put(index: &Index, hash: u64, entry: u32) -> Option<Spot> {
-        let content = Content::pending(hash, entry, END, END);
-        let spot = index.place(hash, content)?;
-        assert!(index.commit(spot, content));
-        Some(spot)
-    }
-
-    fn found(index: &Index, hash: u64) -> Vec<u32> {
-        let mut all = Vec::new();
-        index.find(hash, Wanted::inward(hash, END), |entry| {
-            all.push(entry);
-            None::<()>
-        });
-        all
-    }
-
-    fn passed(index: &Index) -> u64 {
-        index.buckets.iter().map(|b| b.slots[0].load(Ordering::Relaxed) >> PASSED_SHIFT).sum()
-    }
-
-    #[test]
-    fn overflow_is_found_counted_and_uncounted() {
-        let index = Index::new(48).unwrap();
-        assert_eq!(index.len(), 10);
-        // Home is the last bucket, so that the way goes round the end.
-        let hash = u64::MAX - 5;
-        for entry in 0..20 {
-            let spot = put(&index, hash, entry).unwrap();
-            assert_eq!((spot.bucket, spot.passed), ((9 + entry as usize / 8) % 10, spot.passed));
-        }
-        assert_eq!(found(&index, hash), (0..20).collect::<Vec<_>>());
-        assert_eq!(passed(&index), 8 + 2 * 4);
-        index.clear(hash, 0);
-        assert_eq!(put(&index, hash, 20).unwrap().passed, 0, "a free slot nearer home is taken");
-        for entry in 1..21 {
-            assert!(found(&index, hash).contains(&entry));
-            index.clear(hash, entry);
-        }
-        assert_eq!((passed(&index), found(&index, hash)), (0, vec![]));
-        assert!(
-            index.buckets.iter().flat_map(|b| &b.slots).all(|s| s.load(Ordering::Relaxed) == 0)
-        );
-    }
-
-    #[test]
-    fn no_room_in_reach_leaves_no_trace() {
-        let index = Index::new(4).unwrap();
-        assert_eq!(index.len(), 1);
-        for entry in 0..8 {
-            assert!(put(&index, 7, entry).is_some());
-        }
-        assert!(put(&index, 7, 8).is_none());
-        assert_eq!(passed(&index), 0);
-    }
-
-    #[test]
-    fn pending_is_not_found_and_can_be_killed_once() {
-        let index = Index::new(4).unwrap();
-        let content = Content::pending(7, 3, END, END);
-        let spot = index.place(7, content).unwrap();
-        assert!(found(&index, 7).is_empty());
-        assert!(index.kill(spot, content) && !index.kill(spot, content));
-        assert!(!index.commit(spot, content));
-        index.withdraw(7, spot, content);
-        assert_eq!(passed(&index), 0);
-    }
-}
+mod tests;

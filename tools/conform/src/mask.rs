@@ -7,6 +7,8 @@
 //! - the identification of IPv6 fragments;
 //! - the time in an IP timestamp option, with the header checksum that covers it.
 
+use uvs_forward::checksum::{Sum, update};
+
 /// Offset of the IP header in a frame without tags; the recordings have none.
 const L3: usize = 14;
 /// The TOS of ICMP errors that a director makes.
@@ -86,9 +88,8 @@ fn mask_gue(udp: &mut [u8], gue: &[u16]) -> bool {
     let (port, check) = (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([c0, c1]));
     udp[..2].fill(0);
     if check != 0 {
-        let sum = u32::from(!check) + u32::from(!port);
-        let folded = (sum & 0xffff) + (sum >> 16);
-        udp[6..8].copy_from_slice(&(!((folded + (folded >> 16)) as u16)).to_be_bytes());
+        let check = update(check, Sum::change16(port, 0));
+        udp[6..8].copy_from_slice(&check.to_be_bytes());
     }
     true
 }
@@ -104,12 +105,8 @@ mod tests {
         let port = port.to_be_bytes();
         frame.extend([port[0], port[1], 0x17, 0xc0, 0, 12, 0, 0, 0, 4, 0, 0]);
         let pseudo = [10, 0, 1, 254, 10, 0, 1, 1, 0, 17, 0, 12];
-        let words = |bytes: &[u8]| -> u32 {
-            bytes.chunks(2).map(|two| u32::from(u16::from_be_bytes([two[0], two[1]]))).sum()
-        };
-        let sum = words(&pseudo) + words(&frame[L3 + 20..]);
-        let sum = (sum & 0xffff) + (sum >> 16);
-        frame[L3 + 26..L3 + 28].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+        let sum = (Sum::of(&pseudo) + Sum::of(&frame[L3 + 20..])).finish();
+        frame[L3 + 26..L3 + 28].copy_from_slice(&sum.to_be_bytes());
         frame
     }
 
