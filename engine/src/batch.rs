@@ -6,7 +6,7 @@ use crate::address::Address;
 use crate::counters::{DropReason, HostReason};
 use crate::link::LinkId;
 use crate::packet::Packet;
-use crate::port::{BATCH, Frame};
+use crate::port::{BATCH, Frame, Offload};
 use crate::proto::{Direction, Event};
 use crate::service::Endpoint;
 use crate::table::{Conn, Hint};
@@ -155,6 +155,18 @@ impl Slot {
         Endpoint { protocol: self.protocol, address: self.destination, port: self.destination_port }
     }
 
+    /// Finishes the checksum if its sender left it open: before more of the transport header is
+    /// rewritten than NAT does, or the packet is cut. One of several segments stays open.
+    pub fn finish_checksum(&mut self) {
+        let offload = self.frame.offload();
+        let Some(unfinished) = offload.unfinished().filter(|_| offload.segment_size() == 0) else {
+            return;
+        };
+        // One that is not inside its packet is no checksum.
+        let _ = unfinished.finish(self.frame.bytes_mut(), self.at);
+        self.frame.set_offload(Offload::NONE);
+    }
+
     /// Drops it for this reason.
     #[inline]
     pub fn drop(&mut self, reason: DropReason) {
@@ -173,6 +185,8 @@ impl Slot {
 pub struct Batch {
     /// The frames, in the order in which they came.
     pub slots: Vec<Slot>,
+    /// Those of a batch of which some are cut into segments, meanwhile.
+    pub whole: Vec<Slot>,
     /// What the port fills; kept here to keep its memory.
     pub received: Vec<Frame>,
 }
@@ -180,7 +194,11 @@ pub struct Batch {
 impl Batch {
     /// A batch with room for [`BATCH`] frames.
     pub fn new() -> Self {
-        Self { slots: Vec::with_capacity(BATCH), received: Vec::with_capacity(BATCH) }
+        Self {
+            slots: Vec::with_capacity(BATCH),
+            whole: Vec::with_capacity(BATCH),
+            received: Vec::with_capacity(BATCH),
+        }
     }
 
     /// The frames that no stage has decided about yet.

@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 
 use crate::link::LinkId;
+use crate::port::Offload;
 
 /// Takes frames for the host.
 pub trait Host: Send {
-    /// Hands over a frame that came on `link`, Ethernet header first; its destination address may
-    /// be rewritten on the way. False when there is no room now.
-    fn give(&mut self, link: LinkId, frame: &mut [u8]) -> bool;
+    /// Hands over a frame that came on `link`, Ethernet header first, of which `offload` is left to
+    /// be done; its destination address may be rewritten on the way. False when there is no room
+    /// now.
+    fn give(&mut self, link: LinkId, frame: &mut [u8], offload: Offload) -> bool;
 }
 
 /// A host that keeps what it gets: for tests and conform.
@@ -19,7 +21,7 @@ pub struct Collected {
 }
 
 impl Host for Collected {
-    fn give(&mut self, _link: LinkId, frame: &mut [u8]) -> bool {
+    fn give(&mut self, _link: LinkId, frame: &mut [u8], _offload: Offload) -> bool {
         self.frames.push_back(frame.to_vec());
         true
     }
@@ -30,7 +32,7 @@ impl Host for Collected {
 pub struct NoHost;
 
 impl Host for NoHost {
-    fn give(&mut self, _link: LinkId, _frame: &mut [u8]) -> bool {
+    fn give(&mut self, _link: LinkId, _frame: &mut [u8], _offload: Offload) -> bool {
         true
     }
 }

@@ -3,7 +3,7 @@
 use uvs_forward::reassembly::{Assembly, HEAD, MAX_PIECES, Piece, Progress};
 
 use crate::link::LinkId;
-use crate::port::Frame;
+use crate::port::{Frame, Offload};
 
 /// Bytes of the largest packet's buffer.
 const BUFFER: usize = HEAD + 65536;
@@ -94,6 +94,18 @@ impl Packet {
             None => self.frame.bytes_mut(),
             Some(whole) => whole.bytes_mut(),
         }
+    }
+
+    /// What its sender left to be done.
+    #[inline]
+    pub fn offload(&self) -> Offload {
+        self.frame.offload()
+    }
+
+    /// Says what is left to be done.
+    #[inline]
+    pub fn set_offload(&mut self, offload: Offload) {
+        self.frame.set_offload(offload);
     }
 
     /// Makes room for so many bytes in front; false when there is none.

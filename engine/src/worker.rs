@@ -24,7 +24,7 @@ use crate::stage::forward::{Identification, Moment};
 use crate::stage::transmit::Outlet;
 use crate::stage::{
     Context, SEGMENTS, classify, farewell, forward, lookup, parse, reassemble, receive, related,
-    schedule, state,
+    schedule, segment, state,
 };
 use crate::table::{self, Conn, OnExpiry, Owner, Table};
 use crate::waiting::Waiting;
@@ -150,7 +150,7 @@ impl<P: Port, H: Host> Worker<P, H> {
         let count = receive::receive(&mut outlet.port, &mut self.batch, &outlet.counters);
         if count > 0 {
             let moment = Moment { tick: now, time_of_day: self.clock.time_of_day(now) };
-            run_stages(&mut self.batch, &mut context, &self.fragments, moment, &mut outlet.ids);
+            run_stages(&mut self.batch, &mut context, &self.fragments, moment, outlet);
             outlet.transmit(&mut self.batch, &self.fragments, &snapshot.fib, now);
         }
         let (table, segments) = (&self.table, &mut self.segments);
@@ -254,16 +254,17 @@ impl OnExpiry for Ending<'_> {
 }
 
 /// The stages between the rings, in the order of a frame's way.
-fn run_stages(
+fn run_stages<P: Port, H: Host>(
     batch: &mut Batch,
     context: &mut Context<'_>,
     fragments: &Fragments,
     now: Moment,
-    ids: &mut Identification,
+    outlet: &mut Outlet<P, H>,
 ) {
     let snapshot = context.snapshot;
     let worker = usize::from(context.owner.worker());
-    if parse::parse(batch, snapshot) {
+    let found = parse::parse(batch, snapshot);
+    if found.fragments {
         reassemble::reassemble(batch, fragments, snapshot, context.now);
     }
     classify::classify(batch, snapshot, context.owner.table());
@@ -279,5 +280,8 @@ fn run_stages(
             state::advance(slot, context);
         }
     }
-    forward::forward(batch, snapshot, worker, now, ids);
+    if found.segments {
+        segment::segment(batch, outlet);
+    }
+    forward::forward(batch, snapshot, worker, now, &mut outlet.ids);
 }

@@ -5,6 +5,7 @@ mod lab;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddrV4, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -387,39 +388,91 @@ fn generic_xdp_serves_where_the_driver_has_none() {
     });
 }
 
+/// A frame back to its sender, as it is but for whom it is from and to.
+fn turned(frame: &mut [u8]) {
+    for (one, other, len) in [(0, 6, 6), (26, 30, 4), (34, 36, 2)] {
+        (0..len).for_each(|at| frame.swap(one + at, other + at));
+    }
+}
+
 #[test]
-fn raw_counts_what_is_too_long_and_finishes_checksums() {
+fn raw_carries_frames_larger_than_the_link() {
     if skip() {
         return;
     }
     let net = Net::new(1, 1);
     run(&format!("ip -n {} link set p0 mtu 9000", net.peer));
-    // The director's end must take them for its kernel to hand them on.
-    run(&format!("ip -n {} link set d0 mtu 9000", net.director));
     let peer = net.peer(0);
     net.in_director(|| {
         let mut opened = opened(1, 1, PortMode::Raw);
         let port = &mut opened.ports[0];
-        let long = [udp(4000, SERVED, 0), vec![0; 4000]].concat();
-        peer.send(&ethernet(&[], 0x0800, &ip(17, lab::CLIENT, VIP, 0, &long)));
-        // A real socket on a veth leaves the checksum to its device.
-        lab::inside(&net.peer, || {
+        // The director's end has to take them.
+        run("ip link set d0 mtu 9000");
+        let long = [udp(4000, SERVED, 0), vec![7; 4000]].concat();
+        let long = ethernet(&[], 0x0800, &ip(17, lab::CLIENT, VIP, 0, &long));
+        peer.send(&long);
+        peer.send(&request(SERVED, 1));
+        let mut frames = Vec::new();
+        assert!(until(|| {
+            port.rx(BATCH, &mut frames);
+            frames.len() == 2
+        }));
+        assert_eq!(frames[0].bytes(), long);
+        assert_eq!(frames[1].bytes()[..34], request(SERVED, 1)[..34]);
+        frames.drain(..).for_each(|frame| port.tx(LinkId(0), frame).unwrap());
+        port.flush();
+        let mut back = Vec::new();
+        assert!(until(|| {
+            back.extend(peer.seen(|frame| frame[12..14] == [8, 0]));
+            back.len() == 2
+        }));
+        assert_eq!(back[0], long, "in their order");
+        assert_eq!((port.stats().rx_missed, port.stats().tx_failed), (0, 0));
+        assert_none_lost(port, 0);
+    });
+}
+
+#[test]
+fn raw_leaves_open_what_senders_leave_to_the_network_card() {
+    let each: libc::c_int = 1000;
+    if skip() {
+        return;
+    }
+    let net = Net::new(1, 1);
+    net.in_director(|| {
+        let mut opened = opened(1, 1, PortMode::Raw);
+        let port = &mut opened.ports[0];
+        // A real socket on a veth leaves the checksum, and segments, to its device.
+        let socket = lab::inside(&net.peer, || {
             let socket = UdpSocket::bind(SocketAddrV4::new(lab::CLIENT, 4000)).unwrap();
-            socket.send_to(b"finish me", SocketAddrV4::new(VIP, SERVED)).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            socket.connect(SocketAddrV4::new(VIP, SERVED)).unwrap();
+            socket.send(b"finish me").unwrap();
+            let (size, bytes) = ((&raw const each).cast(), size_of_val(&each) as u32);
+            let (fd, level) = (socket.as_raw_fd(), libc::SOL_UDP);
+            // SAFETY: the value outlives the call and has the size that is told.
+            let set = unsafe { libc::setsockopt(fd, level, libc::UDP_SEGMENT, size, bytes) };
+            assert_eq!(set, 0);
+            socket.send(&[9; 4500]).unwrap();
+            socket
         });
         let mut frames = Vec::new();
-        assert!(until(|| port.rx(BATCH, &mut frames) > 0));
-        let stats = port.stats();
-        assert_eq!((stats.rx_missed, stats.rx_too_long), (1, 1));
-        let bytes = frames[0].bytes();
-        assert_eq!(&bytes[42..51], b"finish me");
-        // RFC 768: with the pseudo header it sums up to all ones.
-        let mut summed = [&bytes[26..51], &[0]].concat();
-        summed.extend([0, 17, 0, 17]);
-        let sum: u32 =
-            summed.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
-        assert_eq!((sum >> 16) + (sum & 0xffff), 0xffff);
-        port.free(frames.pop().unwrap());
+        assert!(until(|| {
+            port.rx(BATCH, &mut frames);
+            frames.len() == 2
+        }));
+        let sizes = frames.iter().map(|frame| frame.offload().segment_size());
+        assert_eq!(sizes.collect::<Vec<_>>(), [0, 1000]);
+        assert_eq!(frames.iter().map(|frame| frame.bytes().len()).max(), Some(42 + 4500));
+        assert!(frames.iter().all(|frame| frame.offload().unfinished().is_some()));
+        for mut frame in frames.drain(..) {
+            turned(frame.bytes_mut());
+            port.tx(LinkId(0), frame).unwrap();
+        }
+        port.flush();
+        let mut bytes = [0; 2000];
+        let heard: Vec<usize> = (0..6).map(|_| socket.recv(&mut bytes).unwrap()).collect();
+        assert_eq!(heard, [9, 1000, 1000, 1000, 1000, 500]);
         assert_none_lost(port, 0);
     });
 }

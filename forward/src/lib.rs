@@ -31,8 +31,9 @@
 //! | [`Method::Tunnel`] | [`tun::ipip`], [`tun::gre`], [`tun::gue`] | | the same; [`icmp::TunnelError::relay`] |
 //! | [`Method::Local`] | nothing, or [`nat::to_local`] | | |
 //!
-//! A frame whose checksum the sender left open is finished before, [`Unfinished::finish`]; with
-//! `--mss-clamp` a SYN passes through [`mss::clamp`].
+//! What a sender on this machine left open is looked after around it: a checksum, [`Unfinished`];
+//! segments in one frame, [`gso::Segmenter`]. With `--mss-clamp` a SYN passes through
+//! [`mss::clamp`].
 //!
 //! **Transmit.** What is [`Fit::Split`](mtu::Fit::Split) goes through a
 //! [`fragment::Splitter`]. What is refused is answered from [`icmp`]: [`icmp::time_exceeded`] for
@@ -50,6 +51,7 @@ pub mod dr;
 mod family;
 pub mod fragment;
 pub mod ftp;
+pub mod gso;
 pub mod icmp;
 pub mod mss;
 pub mod mtu;

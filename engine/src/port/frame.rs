@@ -14,7 +14,7 @@ use std::fmt;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::HEADROOM;
+use super::{HEADROOM, Offload};
 use crate::link::LinkId;
 
 /// Frames that were dropped instead of given back, in this process.
@@ -69,7 +69,7 @@ impl Arena {
     }
 
     fn layout(chunks: u32, chunk_size: usize) -> Layout {
-        assert!(chunk_size > HEADROOM && chunk_size <= 1 << 16 && chunks > 0);
+        assert!(chunk_size > HEADROOM && chunk_size <= 1 << 17 && chunks > 0);
         let bytes = (chunks as usize).checked_mul(chunk_size).expect("arena size overflows");
         Layout::from_size_align(bytes, 4096).expect("arena size overflows")
     }
@@ -109,6 +109,7 @@ impl Arena {
             size: self.chunk_size as u32,
             start: start as u32,
             len: len as u32,
+            offload: Offload::NONE,
             link,
         }
     }
@@ -161,8 +162,12 @@ pub struct Frame {
     size: u32,
     start: u32,
     len: u32,
+    offload: Offload,
     link: LinkId,
 }
+
+/// A frame is moved from stage to stage: half a cache line.
+const _: () = assert!(std::mem::size_of::<Frame>() <= 32);
 
 // SAFETY: a frame owns its chunk alone; see `Arena::take`.
 unsafe impl Send for Frame {}
@@ -171,6 +176,24 @@ impl Frame {
     /// The link on which it came.
     pub fn link(&self) -> LinkId {
         self.link
+    }
+
+    /// Bytes of its chunk.
+    #[inline]
+    pub(super) fn chunk_size(&self) -> usize {
+        self.size as usize
+    }
+
+    /// What is left to be done to it.
+    #[inline]
+    pub fn offload(&self) -> Offload {
+        self.offload
+    }
+
+    /// Says what is left to be done to it.
+    #[inline]
+    pub fn set_offload(&mut self, offload: Offload) {
+        self.offload = offload;
     }
 
     /// The packet's bytes.

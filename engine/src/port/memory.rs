@@ -5,7 +5,10 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use super::{Arena, Frame, HEADROOM, Port, PortStats};
+use uvs_forward::Offsets;
+
+use super::pool::Pool;
+use super::{Frame, Offload, Port, PortStats};
 use crate::link::LinkId;
 
 /// Bytes of a chunk: headroom and a full Ethernet frame with tags.
@@ -14,8 +17,7 @@ const CHUNK: usize = 2048;
 /// A port whose frames are put in and taken out by its owner.
 #[derive(Debug)]
 pub struct MemoryPort {
-    arena: Arena,
-    free: Vec<u32>,
+    pool: Pool,
     arrived: Vec<Frame>,
     sent: VecDeque<(LinkId, Frame)>,
 }
@@ -24,8 +26,7 @@ impl MemoryPort {
     /// A port with `frames` frames of memory.
     pub fn new(frames: u32) -> Self {
         Self {
-            arena: Arena::new(frames, CHUNK),
-            free: (0..frames).rev().collect(),
+            pool: Pool::new(frames, CHUNK),
             arrived: Vec::with_capacity(frames as usize),
             sent: VecDeque::with_capacity(frames as usize),
         }
@@ -33,20 +34,25 @@ impl MemoryPort {
 
     /// Lets `packet` arrive on `link`; false when no frame is free or the packet is too large.
     pub fn inject(&mut self, link: LinkId, packet: &[u8]) -> bool {
-        if packet.len() > CHUNK - HEADROOM {
-            return false;
-        }
-        let Some(mut frame) = self.take(packet.len(), link) else {
+        self.inject_with(link, packet, Offload::NONE)
+    }
+
+    /// As [`inject`](Self::inject), of which its sender left something to be done.
+    pub fn inject_with(&mut self, link: LinkId, packet: &[u8], offload: Offload) -> bool {
+        let Some(mut frame) = self.pool.take(packet.len(), link) else {
             return false;
         };
         frame.bytes_mut().copy_from_slice(packet);
+        frame.set_offload(offload);
         self.arrived.push(frame);
         true
     }
 
-    /// The oldest frame that was sent and not yet collected, given to `look` with its link.
+    /// The oldest frame that was sent and not yet collected, given to `look` with its link: as a
+    /// network card would send it, its checksum finished.
     pub fn collect<R>(&mut self, look: impl FnOnce(LinkId, &[u8]) -> R) -> Option<R> {
-        let (link, frame) = self.sent.pop_front()?;
+        let (link, mut frame) = self.sent.pop_front()?;
+        finish(&mut frame);
         let seen = look(link, frame.bytes());
         self.free(frame);
         Some(seen)
@@ -54,13 +60,16 @@ impl MemoryPort {
 
     /// Frames that are neither free nor waiting in one of the two queues.
     pub fn missing(&self) -> usize {
-        self.arena.out() as usize - self.arrived.len() - self.sent.len()
+        self.pool.out() as usize - self.arrived.len() - self.sent.len()
     }
+}
 
-    fn take(&mut self, len: usize, link: LinkId) -> Option<Frame> {
-        let chunk = self.free.pop()?;
-        // SAFETY: a chunk in `free` has no token; it gets back there only by `free()`.
-        Some(unsafe { self.arena.take(chunk, HEADROOM, len, link) })
+/// Does what was left to the network card.
+fn finish(frame: &mut Frame) {
+    let unfinished = frame.offload().unfinished();
+    if let (Some(unfinished), Ok(at)) = (unfinished, Offsets::of(frame.bytes())) {
+        // What is not inside the packet is nobody's checksum.
+        let _ = unfinished.finish(frame.bytes_mut(), at);
     }
 }
 
@@ -72,7 +81,7 @@ impl Port for MemoryPort {
     }
 
     fn alloc(&mut self) -> Option<Frame> {
-        self.take(0, LinkId(0))
+        self.pool.take(0, LinkId(0))
     }
 
     fn tx(&mut self, link: LinkId, frame: Frame) -> Result<(), Frame> {
@@ -81,8 +90,7 @@ impl Port for MemoryPort {
     }
 
     fn free(&mut self, frame: Frame) {
-        let spot = self.arena.give_back(frame);
-        self.free.push(spot.chunk);
+        self.pool.give_back(frame);
     }
 
     fn flush(&mut self) {}
@@ -113,6 +121,7 @@ impl Drop for MemoryPort {
 
 #[cfg(test)]
 mod tests {
+    use super::super::HEADROOM;
     use super::*;
 
     #[test]
@@ -129,7 +138,7 @@ mod tests {
         port.tx(LinkId(0), frame).unwrap();
         let seen = port.collect(|link, bytes| (link, bytes.to_vec())).unwrap();
         assert_eq!(seen, (LinkId(0), b"xyabc".to_vec()));
-        assert_eq!((port.missing(), port.free.len()), (0, 2));
+        assert_eq!((port.missing(), port.pool.missing()), (0, 0));
     }
 
     #[test]

@@ -9,15 +9,18 @@ pub mod ethtool;
 pub mod frame;
 mod hook;
 pub mod memory;
+pub mod offload;
 pub mod open;
 pub mod pcap;
 mod poll;
+mod pool;
 pub mod raw;
 pub mod steer;
 pub mod tap;
 pub mod why;
 
 pub use frame::{Arena, Frame};
+pub use offload::Offload;
 pub use open::{AnyPort, Opened, PortMode, open};
 pub use steer::{Endpoint, Steered, Steering};
 pub use why::OpenError;

@@ -103,7 +103,6 @@ fn check_present(link: &Link) -> Result<(), OpenError> {
 
 /// A port of one of the kinds that [`open`] makes.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one a worker; a box would cost a load a frame")]
 pub enum AnyPort {
     /// On AF_XDP sockets.
     AfXdp(AfXdpPort),

@@ -13,7 +13,8 @@ use std::time::Duration;
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapReader, PcapWriter};
 use pcap_file::{DataLink, PcapError, TsResolution};
 
-use super::{Arena, Frame, HEADROOM, Port, PortStats};
+use super::pool::Pool;
+use super::{Frame, HEADROOM, Port, PortStats};
 use crate::link::LinkId;
 
 /// The longest frame that is read, with its headroom, in bytes.
@@ -62,8 +63,7 @@ pub enum PcapPortError {
 pub struct PcapPort {
     inputs: Vec<Option<Input>>,
     outputs: Vec<Option<Output>>,
-    arena: Arena,
-    free: Vec<u32>,
+    pool: Pool,
     now: Duration,
     missed: u64,
     too_long: u64,
@@ -86,8 +86,7 @@ impl PcapPort {
             outputs: outputs.collect::<Result<_, _>>()?,
             now: inputs.iter().flatten().filter_map(Input::when).min().unwrap_or_default(),
             inputs,
-            arena: Arena::new(CHUNKS, CHUNK),
-            free: (0..CHUNKS).rev().collect(),
+            pool: Pool::new(CHUNKS, CHUNK),
             missed: 0,
             too_long: 0,
             failed: 0,
@@ -127,12 +126,6 @@ impl PcapPort {
         times.min().map(|(_, at)| at)
     }
 
-    fn take(&mut self, length: usize, link: LinkId) -> Option<Frame> {
-        let chunk = self.free.pop()?;
-        // SAFETY: a chunk in `free` has no token; it gets back there only by `free()`.
-        Some(unsafe { self.arena.take(chunk, HEADROOM, length, link) })
-    }
-
     fn note(&mut self, error: Option<PcapPortError>) {
         if self.error.is_none() {
             self.error = error;
@@ -143,7 +136,7 @@ impl PcapPort {
 impl Port for PcapPort {
     fn rx(&mut self, room: usize, into: &mut Vec<Frame>) -> usize {
         let mut count = 0;
-        while count < room && !self.free.is_empty() {
+        while count < room && !self.pool.is_empty() {
             let Some(at) = self.oldest() else {
                 break;
             };
@@ -159,7 +152,7 @@ impl Port for PcapPort {
                 self.too_long += u64::from(too_long);
                 continue;
             }
-            if let Some(mut frame) = self.take(packet.bytes.len(), LinkId(at as u8)) {
+            if let Some(mut frame) = self.pool.take(packet.bytes.len(), LinkId(at as u8)) {
                 frame.bytes_mut().copy_from_slice(&packet.bytes);
                 into.push(frame);
                 count += 1;
@@ -169,7 +162,7 @@ impl Port for PcapPort {
     }
 
     fn alloc(&mut self) -> Option<Frame> {
-        self.take(0, LinkId(0))
+        self.pool.take(0, LinkId(0))
     }
 
     fn tx(&mut self, link: LinkId, frame: Frame) -> Result<(), Frame> {
@@ -186,8 +179,7 @@ impl Port for PcapPort {
     }
 
     fn free(&mut self, frame: Frame) {
-        let spot = self.arena.give_back(frame);
-        self.free.push(spot.chunk);
+        self.pool.give_back(frame);
     }
 
     fn flush(&mut self) {}
@@ -335,7 +327,7 @@ mod tests {
             assert_eq!(port.rx(1, &mut frames), 1);
             port.tx(LinkId(1), frames.pop().unwrap()).unwrap();
         }
-        assert_eq!(port.free.len() as u32, CHUNKS);
+        assert_eq!((port.pool.out(), port.pool.missing()), (0, 0));
         port.finish().unwrap();
         let expected = [(10, b"one".to_vec()), (20, b"two".to_vec()), (30, b"three".to_vec())];
         assert_eq!(contents(&out), expected);

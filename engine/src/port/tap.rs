@@ -9,13 +9,14 @@
 //! match what comes back this way.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::Offload;
 use crate::host::Host;
 use crate::link::{Link, LinkId};
 
@@ -115,9 +116,16 @@ impl Tap {
 
     /// Hands a frame to the host's stack without waiting; false when there is no room. VLAN tags
     /// are taken off: the host's VLAN interfaces are on the link, not on this device.
-    pub fn give(&self, frame: &mut [u8]) -> bool {
+    /// What is left to be done to it, a checksum or segments, the host's stack does as with any
+    /// frame of this machine.
+    pub fn give(&self, frame: &mut [u8], offload: Offload) -> bool {
+        let len = frame.len();
         let Some(frame) = addressed(frame, self.mac) else { return false };
-        (&self.file).write(frame).is_ok_and(|written| written == frame.len())
+        // As many bytes as tags.
+        let header = offload.further(frame.len() as i16 - len as i16).header();
+        let parts = [IoSlice::new(&header), IoSlice::new(frame)];
+        let whole = header.len() + frame.len();
+        (&self.file).write_vectored(&parts).is_ok_and(|written| written == whole)
     }
 
     /// The device's name.
@@ -191,8 +199,8 @@ impl Taps {
 }
 
 impl Host for Taps {
-    fn give(&mut self, link: LinkId, frame: &mut [u8]) -> bool {
-        self.0.get(usize::from(link.0)).is_some_and(|tap| tap.give(frame))
+    fn give(&mut self, link: LinkId, frame: &mut [u8], offload: Offload) -> bool {
+        self.0.get(usize::from(link.0)).is_some_and(|tap| tap.give(frame, offload))
     }
 }
 
@@ -236,7 +244,9 @@ fn create() -> Result<(File, String), TapError> {
         _ => TapError::Refused { step: "open", source: error },
     })?;
     let mut request = Request::new(NAME);
-    let made = request.flags(libc::IFF_TAP | libc::IFF_NO_PI).call(&file, libc::TUNSETIFF);
+    let made = request
+        .flags(libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR)
+        .call(&file, libc::TUNSETIFF);
     made.map_err(|error| match error.raw_os_error() {
         Some(libc::EPERM) => TapError::NotAllowed,
         _ => TapError::Refused { step: "make", source: error },
@@ -442,14 +452,14 @@ mod tests {
             ));
             let tap = Tap::open(&link).unwrap();
             assert_eq!(tap.unset(), &[] as &[String]);
-            assert!(tap.give(&mut frame(VIP, &[], b"plain")));
+            assert!(tap.give(&mut frame(VIP, &[], b"plain"), Offload::NONE));
             assert_eq!(heard(&socket).unwrap(), b"plain", "rp_filter all {all}, out {out}");
             let tags = [[0x88, 0xa8, 0, 7], [0x81, 0, 0, 8]];
-            assert!(tap.give(&mut frame(VIP, &tags, b"tagged")));
+            assert!(tap.give(&mut frame(VIP, &tags, b"tagged"), Offload::NONE));
             assert_eq!(heard(&socket).unwrap(), b"tagged");
 
             let before = forwarded();
-            assert!(tap.give(&mut frame(BEHIND, &[], b"forward")));
+            assert!(tap.give(&mut frame(BEHIND, &[], b"forward"), Offload::NONE));
             assert!(
                 (0..100).any(|_| {
                     std::thread::sleep(Duration::from_millis(5));
@@ -472,7 +482,7 @@ mod tests {
         let tap = Tap::open(&link).unwrap();
         let mut broken = frame(VIP, &[], b"broken");
         *broken.last_mut().unwrap() ^= 1;
-        assert!(tap.give(&mut broken));
+        assert!(tap.give(&mut broken, Offload::NONE));
         assert_eq!(heard(&socket), None);
         assert_eq!(read("ipv4", tap.name(), "forwarding"), Some(0));
         let routes = run("ip route show table all");

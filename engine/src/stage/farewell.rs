@@ -67,6 +67,7 @@ pub(super) fn answered(slot: &mut Slot, context: &mut Context<'_>) {
         flags: tcp_flag::RST,
         id: 0,
     });
+    slot.finish_checksum();
     reset(slot.frame.bytes_mut(), slot.at.l4);
     slot.event = tcp::RST;
 }

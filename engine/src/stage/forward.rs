@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 
 use uvs_forward::mtu::{self, Fit, Size};
-use uvs_forward::tun::{self, Gue, Kind, Outer};
-use uvs_forward::{Address as Octets, End, Family, Hop, Method, Offsets, Refused, dr, nat};
+use uvs_forward::tun::{self, Checksum, Gue, Kind, Outer};
+use uvs_forward::{
+    Address as Octets, End, Family, Hop, Method, Offsets, Refused, Unfinished, dr, gso, nat,
+};
 use uvs_sched::ServerId;
 
 use super::{options, related};
@@ -14,6 +16,7 @@ use crate::clock::Ticks;
 use crate::counters::{DropReason, HostReason, Traffic};
 use crate::fib::NextHop;
 use crate::link::LinkId;
+use crate::port::Offload;
 use crate::proto::Direction;
 use crate::service::Dest;
 use crate::snapshot::{Exit, Snapshot};
@@ -170,8 +173,7 @@ impl Stage<'_> {
             return Err(Refused::Ttl.into());
         }
         let mtu = self.snapshot.fib.link(way.link).map_or(u16::MAX, |link| link.mtu);
-        let fit = mtu::to_client(&size(slot), mtu);
-        slot.split = parts(fit)?;
+        split(slot, mtu::to_client(&size(slot), mtu))?;
         unmasquerade(slot, conn, &way.hop)?;
         if let Some(dest) = self.snapshot.dest(ServerId(conn.dest)) {
             count(slot.ip_len, dest, |traffic, bytes| traffic.outgoing(self.worker, bytes));
@@ -194,9 +196,7 @@ impl Stage<'_> {
     #[inline]
     fn fits(&self, slot: &mut Slot, mtu: u16, tunnel: Option<(Family, u16)>) -> Result<(), NoWay> {
         let way = mtu::Way { mtu, tunnel, pmtu_disc: self.pmtu_disc() };
-        let fit = mtu::to_server(&size(slot), &way);
-        slot.split = parts(fit)?;
-        Ok(())
+        split(slot, mtu::to_server(&size(slot), &way))
     }
 
     /// Either family in either.
@@ -209,7 +209,8 @@ impl Stage<'_> {
         hop: &Hop,
     ) -> Result<(), NoWay> {
         let outer = if conn.daddr.is_v4() { Family::V4 } else { Family::V6 };
-        let room = dest.tunnel.room(outer, false);
+        let open = left_open(slot, dest.tunnel);
+        let room = dest.tunnel.room(outer, open.is_some());
         let mtu = dest.path.get(self.now.tick).map_or(exit.mtu, |path| path.min(exit.mtu));
         self.fits(slot, mtu, Some((outer, room as u16)))?;
         if !slot.frame.prepend(room) {
@@ -219,20 +220,37 @@ impl Stage<'_> {
         match (exit.source.to_ip(), conn.daddr.to_ip()) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
                 let outer = Outer { src: src.octets(), dst: dst.octets(), id, pmtu_disc };
-                encapsulate(slot, dest.tunnel, &outer, hop)?;
+                encapsulate(slot, dest.tunnel, open, &outer, hop)?;
             }
             (IpAddr::V6(src), IpAddr::V6(dst)) => {
                 let outer = Outer { src: src.octets(), dst: dst.octets(), id, pmtu_disc };
-                encapsulate(slot, dest.tunnel, &outer, hop)?;
+                encapsulate(slot, dest.tunnel, open, &outer, hop)?;
             }
             // The link has no address of the server's family.
             _ => return Err(NoWay::Drop(DropReason::NoRoute)),
         }
+        slot.frame.set_offload(Offload::NONE);
         if slot.split != 0 {
             // It is the outer packet that is cut.
             slot.at = Offsets { end: slot.at.end + room as u32, family: outer, ..slot.at };
         }
         Ok(())
+    }
+}
+
+/// The checksum that the server is told to finish, if its tunnel is of that kind. For any other, one
+/// that was left open is finished here.
+#[inline]
+fn left_open(slot: &mut Slot, kind: Kind) -> Option<Unfinished> {
+    if slot.frame.offload().is_none() {
+        return None;
+    }
+    match kind {
+        Kind::Gue { checksum: Checksum::Remote, .. } => slot.frame.offload().unfinished(),
+        _ => {
+            slot.finish_checksum();
+            None
+        }
     }
 }
 
@@ -248,6 +266,7 @@ fn to_local(slot: &mut Slot, conn: &Conn) -> NoWay {
         if let Err(refused) = done {
             return refused.into();
         }
+        reopen(slot);
     }
     NoWay::Host(HostReason::LocalDest)
 }
@@ -262,7 +281,9 @@ fn masquerade(slot: &mut Slot, conn: &Conn, hop: &Hop) -> Result<(), Refused> {
     match conn.daddr.to_ip() {
         IpAddr::V4(ip) => nat::to_server(frame, at, end(ip.octets(), conn.dport), hop),
         IpAddr::V6(ip) => nat::to_server(frame, at, end(ip.octets(), conn.dport), hop),
-    }
+    }?;
+    reopen(slot);
+    Ok(())
 }
 
 /// NAT on the way back.
@@ -275,6 +296,18 @@ fn unmasquerade(slot: &mut Slot, conn: &Conn, hop: &Hop) -> Result<(), Refused> 
     match conn.vaddr.to_ip() {
         IpAddr::V4(ip) => nat::to_client(frame, at, end(ip.octets(), conn.vport), hop),
         IpAddr::V6(ip) => nat::to_client(frame, at, end(ip.octets(), conn.vport), hop),
+    }?;
+    reopen(slot);
+    Ok(())
+}
+
+/// NAT takes every checksum for a whole one; of one that was left open only the sum of the pseudo
+/// header is there.
+#[inline]
+fn reopen(slot: &mut Slot) {
+    if let Some(unfinished) = slot.frame.offload().unfinished() {
+        // One that is not inside its packet is no checksum.
+        let _ = unfinished.reopen(slot.frame.bytes_mut(), slot.at);
     }
 }
 
@@ -286,6 +319,7 @@ pub(super) fn end<A>(address: A, port: u16) -> End<A> {
 fn encapsulate<A: Octets>(
     slot: &mut Slot,
     kind: Kind,
+    open: Option<Unfinished>,
     outer: &Outer<A>,
     hop: &Hop,
 ) -> Result<(), Refused> {
@@ -295,7 +329,7 @@ fn encapsulate<A: Octets>(
         Kind::Gre { checksum } => tun::gre(frame, at, checksum, outer, hop),
         Kind::Gue { port, checksum } => {
             let src_port = tun::source_port((slot.hash >> 32) as u32);
-            let gue = Gue { src_port, dst_port: port, checksum, unfinished: None };
+            let gue = Gue { src_port, dst_port: port, checksum, unfinished: open };
             tun::gue(frame, at, gue, outer, hop)
         }
     }
@@ -304,8 +338,12 @@ fn encapsulate<A: Octets>(
 /// What about a packet counts when it is to fit.
 #[inline]
 fn size(slot: &Slot) -> Size {
+    let len = match slot.frame.offload().segment_size() {
+        0 => slot.ip_len.into(),
+        size => gso::segment_len(slot.frame.bytes(), slot.at, size).unwrap_or(slot.ip_len.into()),
+    };
     Size {
-        len: slot.ip_len.into(),
+        len,
         largest: slot.frame.largest(),
         family: slot.at.family,
         dont_fragment: slot.dont_fragment,
@@ -315,13 +353,23 @@ fn size(slot: &Slot) -> Size {
 
 /// Of how many bytes the parts of a packet may be, if it has to leave in some.
 #[inline]
-fn parts(fit: Fit) -> Result<u16, NoWay> {
-    match fit {
-        Fit::Whole => Ok(0),
-        Fit::Split(mtu) => Ok(mtu),
-        Fit::TooBig(mtu) => Err(NoWay::Refuse(DropReason::TooBig, Answer::FragNeeded(mtu))),
-        Fit::Narrow => Err(NoWay::Drop(DropReason::TooBig)),
-    }
+fn split(slot: &mut Slot, fit: Fit) -> Result<(), NoWay> {
+    slot.split = match fit {
+        Fit::Whole => 0,
+        // Who cuts segments cuts no fragments: the sender is to make them smaller.
+        Fit::Split(mtu) if slot.frame.offload().segment_size() != 0 => return Err(too_big(mtu)),
+        Fit::Split(mtu) => {
+            slot.finish_checksum();
+            mtu
+        }
+        Fit::TooBig(mtu) => return Err(too_big(mtu)),
+        Fit::Narrow => return Err(NoWay::Drop(DropReason::TooBig)),
+    };
+    Ok(())
+}
+
+fn too_big(mtu: u16) -> NoWay {
+    NoWay::Refuse(DropReason::TooBig, Answer::FragNeeded(mtu))
 }
 
 /// Counts a packet for the server and for its service.

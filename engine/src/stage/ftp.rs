@@ -75,6 +75,7 @@ impl Shift {
 /// Rewrites a packet of a control connection, and notes the data connection that it announces.
 pub(super) fn follow(slot: &mut Slot, conn: &Conn, context: &mut Context<'_>) {
     let Some([word, asked]) = context.owner.table().extra(conn.id) else { return };
+    slot.finish_checksum();
     let Some(segment) = Segment::of(slot) else { return };
     let shift = Shift::of(word);
     match slot.direction {

@@ -4,7 +4,7 @@
 //! receive -> parse -> classify -> lookup -> schedule -> state -> forward -> transmit
 //! ```
 //!
-//! Only `receive` and `transmit` touch the port. A stage decides about a frame by its
+//! Only `receive`, `transmit` and, rarely, `segment` touch the port. A stage decides about a frame by its
 //! [`Verdict`](crate::batch::Verdict); later stages leave decided frames alone.
 
 use crate::calls::Calls;
@@ -36,6 +36,8 @@ pub mod related;
 pub mod schedule;
 
 pub mod state;
+
+pub mod segment;
 
 pub mod forward;
 

@@ -17,14 +17,24 @@ use crate::snapshot::Snapshot;
 /// Bytes of SCTP's common header (RFC 9260, section 3.1); the first chunk follows.
 const SCTP_COMMON_HEADER: usize = 12;
 
-/// Parses every frame; says whether there are fragments.
-pub fn parse(batch: &mut Batch, snapshot: &Snapshot) -> bool {
-    let mut fragments = false;
+/// What of a batch needs a stage that most have no need of.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Found {
+    /// Fragments.
+    pub fragments: bool,
+    /// Frames that stand for several segments.
+    pub segments: bool,
+}
+
+/// Parses every frame.
+pub fn parse(batch: &mut Batch, snapshot: &Snapshot) -> Found {
+    let mut found = Found::default();
     for slot in batch.undecided() {
         parse_slot(slot, snapshot);
-        fragments |= slot.at.fragment;
+        found.fragments |= slot.at.fragment;
+        found.segments |= slot.frame.offload().segment_size() != 0;
     }
-    fragments
+    found
 }
 
 /// Parses a frame, or a packet that was put together.

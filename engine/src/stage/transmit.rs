@@ -141,7 +141,8 @@ impl<P: Port, H: Host> Outlet<P, H> {
     }
 
     fn give(&mut self, link: LinkId, mut frame: Frame, reason: HostReason) {
-        if self.host.give(link, frame.bytes_mut()) {
+        let offload = frame.offload();
+        if self.host.give(link, frame.bytes_mut(), offload) {
             self.counters.to_host(reason);
             self.port.free(frame);
         } else {
@@ -150,12 +151,12 @@ impl<P: Port, H: Host> Outlet<P, H> {
     }
 
     /// Gives back a frame whose bytes have gone on in others.
-    fn merge(&mut self, frame: Frame) {
+    pub(super) fn merge(&mut self, frame: Frame) {
         self.counters.merged();
         self.port.free(frame);
     }
 
-    fn drop(&mut self, frame: Frame, reason: DropReason) {
+    pub(super) fn drop(&mut self, frame: Frame, reason: DropReason) {
         self.counters.dropped(reason);
         self.port.free(frame);
     }

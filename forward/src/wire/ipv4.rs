@@ -214,6 +214,12 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Ipv4<T> {
         write(self.buffer.as_mut(), field::TOTAL_LEN, &len.to_be_bytes());
     }
 
+    /// Sets the identification.
+    #[inline]
+    pub(crate) fn set_id(&mut self, id: u16) {
+        write(self.buffer.as_mut(), field::ID, &id.to_be_bytes());
+    }
+
     /// Sets type of service.
     #[inline]
     pub(crate) fn set_tos(&mut self, tos: u8) {

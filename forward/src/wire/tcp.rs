@@ -12,7 +12,7 @@ mod field {
 /// Bytes of the header without options.
 pub const HEADER_LEN: usize = 20;
 
-/// The flags that IPVS looks at, as bits of [`Tcp::flags`].
+/// Flags, as bits of [`Tcp::flags`].
 pub mod flag {
     /// No more data from the sender.
     pub const FIN: u8 = 0x01;
@@ -24,6 +24,8 @@ pub mod flag {
     pub const PSH: u8 = 0x08;
     /// The acknowledgement is valid.
     pub const ACK: u8 = 0x10;
+    /// The sender has slowed down, as it was told (RFC 3168).
+    pub const CWR: u8 = 0x80;
 }
 
 /// A view of a TCP segment.

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use uvs_engine::port::Offload;
 
 use crate::Stop;
 use crate::conns::{self, ConnSeen};
@@ -109,14 +110,15 @@ struct Conditions {
 fn replay_step(rig: &mut Rig, step: &Step, conditions: &Conditions) -> Result<(), Stop> {
     let mut left = Left::default();
     for frame in &step.input {
-        let mut frame = frames::bytes(frame)?;
-        if conditions.unfinished {
-            frames::finish(&mut frame);
-        }
+        let frame = frames::bytes(frame)?;
+        let offload = match conditions.unfinished {
+            true => frames::unfinished(&frame),
+            false => Offload::NONE,
+        };
         if let Some(time) = frames::stamped(&frame, &step.output)? {
             rig.set_time_of_day(time);
         }
-        let more = rig.frame(frames::link(&step.in_dev)?, &frame);
+        let more = rig.frame_with(frames::link(&step.in_dev)?, &frame, offload);
         left.sent.extend(more.sent);
         left.to_host.extend(more.to_host);
         left.asked |= more.asked;

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use uvs_engine::counters::HostReason;
 use uvs_engine::link::LinkId;
+use uvs_engine::port::Offload;
 use uvs_forward::{Offsets, Unfinished};
 
 use crate::Stop;
@@ -70,14 +71,10 @@ pub(crate) fn compare(left: &Left, out: &[Output], gue: &[u16]) -> Result<(), St
     Ok(())
 }
 
-/// Finishes the checksum that the sender left open, as the raw port does with such frames.
-pub(crate) fn finish(frame: &mut [u8]) {
-    if let Ok(at) = Offsets::of(frame)
-        && let Some(unfinished) = Unfinished::of(at)
-    {
-        // Its place is in the header that was just found whole.
-        let _ = unfinished.finish(frame, at);
-    }
+/// What the sender of a frame left to be done that left its checksum open.
+pub(crate) fn unfinished(frame: &[u8]) -> Offload {
+    let unfinished = Offsets::of(frame).ok().and_then(Unfinished::of);
+    unfinished.map_or(Offload::NONE, Offload::checksum)
 }
 
 /// The time that the kernel wrote into an IP timestamp option of a packet that came.

@@ -14,6 +14,7 @@ use uvs_engine::counters::{HostReason, Totals};
 use uvs_engine::host::Collected;
 use uvs_engine::link::LinkId;
 use uvs_engine::marks::Marks;
+use uvs_engine::port::Offload;
 use uvs_engine::port::memory::MemoryPort;
 use uvs_engine::table::{Conn as TableConn, InKey, Table};
 use uvs_engine::worker::{Shared, Worker};
@@ -213,8 +214,14 @@ impl Rig {
 
     /// Lets a frame arrive and collects what leaves.
     pub fn frame(&mut self, link: LinkId, frame: &[u8]) -> Left {
+        self.frame_with(link, frame, Offload::NONE)
+    }
+
+    /// As [`frame`](Self::frame), of one whose sender left something to be done.
+    pub(crate) fn frame_with(&mut self, link: LinkId, frame: &[u8], offload: Offload) -> Left {
         let before = self.totals();
-        assert!(self.worker.port().inject(link, frame), "a recorded frame fits the port");
+        let arrived = self.worker.port().inject_with(link, frame, offload);
+        assert!(arrived, "a recorded frame fits the port");
         while self.worker.turn() > 0 {}
         let reasons = new_reasons(&before, &self.totals());
         let handed = self.worker.host().frames.drain(..);

@@ -19,14 +19,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use libc::{TP_STATUS_KERNEL, TP_STATUS_SEND_REQUEST, TP_STATUS_USER, tpacket2_hdr};
 
+use super::super::offload::{self, Offload};
+use super::socket::set;
+
 /// Slots of each ring.
 pub(super) const SLOTS: u32 = 2048;
 
-/// What stands before a received packet at most: header, address, alignment (`TPACKET2_HDRLEN`
-/// and what `tpacket_rcv` of net/packet/af_packet.c adds).
-pub(super) const RECEIVE_OVERHEAD: usize = 96;
+/// What stands before a received packet at most: header, address, alignment, and what is left to be
+/// done (`TPACKET2_HDRLEN` and what `tpacket_rcv` of net/packet/af_packet.c adds).
+pub(super) const RECEIVE_OVERHEAD: usize = 112;
 
-/// Where a packet to be sent begins: right behind the header.
+/// Where a packet to be sent begins, what is left to be done first: right behind the header.
 const SEND_OFFSET: usize = size_of::<tpacket2_hdr>().next_multiple_of(16);
 
 /// Both rings' memory: the receive ring, and the send ring behind it.
@@ -50,15 +53,17 @@ pub(super) struct Received<'a> {
     pub(super) tag: Option<(u16, u16)>,
     /// The slot is too small for the frame: what is here is its beginning.
     pub(super) truncated: bool,
-    /// The sender on this machine left the checksum to a device that never saw the frame.
-    pub(super) unfinished: bool,
+    /// It waits in the socket's own queue as well, whole.
+    pub(super) queued: bool,
+    /// What its sender left to be done.
+    pub(super) offload: Offload,
 }
 
 impl Rings {
     /// Makes and maps both rings of a packet socket, with slots of `slot` bytes (a power of two).
     pub(super) fn new(socket: BorrowedFd<'_>, slot: usize) -> io::Result<Self> {
         let version = libc::tpacket_versions::TPACKET_V2 as libc::c_int;
-        super::set(socket, libc::PACKET_VERSION, &version)?;
+        set(socket, libc::PACKET_VERSION, &version)?;
         let block = slot.max(1 << 16);
         let bytes = slot * SLOTS as usize;
         let request = libc::tpacket_req {
@@ -67,8 +72,8 @@ impl Rings {
             tp_frame_size: slot as u32,
             tp_frame_nr: SLOTS,
         };
-        super::set(socket, libc::PACKET_RX_RING, &request)?;
-        super::set(socket, libc::PACKET_TX_RING, &request)?;
+        set(socket, libc::PACKET_RX_RING, &request)?;
+        set(socket, libc::PACKET_TX_RING, &request)?;
         // SAFETY: a new mapping at a place that the kernel chooses.
         let base = unsafe {
             libc::mmap(
@@ -98,10 +103,12 @@ impl Rings {
         }
         // SAFETY: the slot begins with a header, and is ours by its status.
         let header = unsafe { slot.cast::<tpacket2_hdr>().read() };
-        let begin = usize::from(header.tp_mac).min(self.slot);
+        let begin = usize::from(header.tp_mac).clamp(offload::HEADER, self.slot);
         let length = (header.tp_snaplen as usize).min(self.slot - begin);
         // SAFETY: inside the slot, which is ours until it is released; that takes `&mut self`.
         let bytes = unsafe { slice::from_raw_parts(slot.add(begin).as_ptr(), length) };
+        // SAFETY: as above; the header stands in front of the frame (PACKET_VNET_HDR).
+        let left = unsafe { slot.add(begin - offload::HEADER).cast().read() };
         let tagged = status & libc::TP_STATUS_VLAN_VALID != 0;
         let tpid = match status & libc::TP_STATUS_VLAN_TPID_VALID {
             0 => libc::ETH_P_8021Q as u16,
@@ -111,7 +118,8 @@ impl Rings {
             bytes,
             tag: tagged.then_some((tpid, header.tp_vlan_tci)),
             truncated: header.tp_len > header.tp_snaplen,
-            unfinished: status & libc::TP_STATUS_CSUMNOTREADY != 0,
+            queued: status & libc::TP_STATUS_COPY != 0,
+            offload: Offload::read(&left),
         })
     }
 
@@ -126,12 +134,12 @@ impl Rings {
 
     /// The longest frame that a slot can send, in bytes.
     pub(super) fn longest(&self) -> usize {
-        self.slot - SEND_OFFSET
+        self.slot - SEND_OFFSET - offload::HEADER
     }
 
     /// Puts a frame in the next slot to send; false when all slots wait for the kernel.
     #[inline]
-    pub(super) fn queue(&mut self, frame: &[u8]) -> bool {
+    pub(super) fn queue(&mut self, frame: &[u8], left: Offload) -> bool {
         let slot = self.at(SLOTS + self.send);
         // Acquire pairs with the kernel's barrier before it says that it has sent the frame.
         let status_now = status(slot).load(Ordering::Acquire);
@@ -143,8 +151,9 @@ impl Rings {
         // SAFETY: the slot is ours by its status and long enough by the check above.
         unsafe {
             let header = slot.cast::<tpacket2_hdr>().as_ptr();
-            (&raw mut (*header).tp_len).write(frame.len() as u32);
-            let to = slot.add(SEND_OFFSET).as_ptr();
+            (&raw mut (*header).tp_len).write((offload::HEADER + frame.len()) as u32);
+            slot.add(SEND_OFFSET).cast().write(left.header());
+            let to = slot.add(SEND_OFFSET + offload::HEADER).as_ptr();
             std::ptr::copy_nonoverlapping(frame.as_ptr(), to, frame.len());
         }
         // Release pairs with the kernel's barrier behind its read of the word: it sees the frame.
