@@ -4,7 +4,7 @@ CARGO ?= cargo
 UVS = target/release/uvs
 
 
-.PHONY: help setup build demo test check loom bench bench-veth bench-table bench-sched miri install clean
+.PHONY: help setup build demo test check loom bench bench-veth bench-tcp bench-table bench-sched miri install clean
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -42,6 +42,10 @@ bench: setup ## criterion: ns a frame, parts, schedulers
 
 bench-veth: setup ## one-arm DR on veth against a bare loop, as root
 	$(CARGO) run --release --locked -p uvs-bench --bin bench-veth
+
+bench-tcp: build ## iperf3 through NAT over raw packet sockets against the kernel's own (nft), as root
+	@tools/setup iperf3 nftables
+	$(CARGO) run --release --locked -p uvs-bench --bin bench-tcp -- --program $(UVS)
 
 bench-table: ## the connection table against its bars, at 10 M connections
 	$(CARGO) run --release --locked -p uvs-bench --bin bench-table

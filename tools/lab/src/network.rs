@@ -116,15 +116,23 @@ impl Network {
     /// Makes every sender finish its checksums and cut its segments itself: AF_XDP hands frames
     /// on as they are, and a veth would leave both to a network card that never comes.
     fn finish_checksums(&self) -> Result<(), Error> {
-        let plain = |host, interface: &str| {
+        self.set_offloads(&["tx", "off", "gso", "off", "tso", "off", "gro", "off"])
+    }
+
+    /// Lets every sender leave checksums and segments to its network card, as hosts do: for engines
+    /// over raw packet sockets.
+    pub fn offload(&self) -> Result<(), Error> {
+        self.set_offloads(&["tx", "on", "gso", "on", "tso", "on"])
+    }
+
+    fn set_offloads(&self, settings: &[&str]) -> Result<(), Error> {
+        let set = |host, interface: &str| {
             let mut ethtool = self.command(host, "ethtool");
-            ethtool.args(["-K", interface]);
-            ethtool.args(["tx", "off", "gso", "off", "tso", "off", "gro", "off"]);
-            run(&mut ethtool).map(drop)
+            run(ethtool.args(["-K", interface]).args(settings)).map(drop)
         };
         for cable in self.layout.cables() {
-            plain(cable.host, cable.interface)?;
-            plain(Host::Switch, &cable.port())?;
+            set(cable.host, cable.interface)?;
+            set(Host::Switch, &cable.port())?;
         }
         Ok(())
     }
