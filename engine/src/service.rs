@@ -69,6 +69,18 @@ impl PathMtu {
     }
 }
 
+/// To what the segment size is lowered that TCP connections of a service announce (`--mss-clamp`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MssClamp {
+    /// It is left alone.
+    #[default]
+    Off,
+    /// This many bytes.
+    To(u16),
+    /// What fits the links on both sides, and the tunnel.
+    PathMtu,
+}
+
 /// What names a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ServiceKey {
@@ -160,6 +172,8 @@ pub struct Dest {
     pub one_packet: bool,
     /// Whether its service is FTP's.
     pub ftp: bool,
+    /// Its service's limit to the segment size.
+    pub mss_clamp: MssClamp,
     /// Its service's own timeouts.
     pub timeouts: Option<Arc<Timeouts>>,
     /// Its connections.
@@ -208,6 +222,7 @@ impl Dest {
             available: true,
             one_packet: false,
             ftp: false,
+            mss_clamp: MssClamp::Off,
             timeouts: None,
             load: Arc::default(),
             templates: Arc::default(),

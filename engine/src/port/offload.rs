@@ -20,6 +20,9 @@ pub(super) const HEADER: usize = 10;
 /// `VIRTIO_NET_HDR_F_NEEDS_CSUM`.
 const NEEDS_CSUM: u8 = 1;
 
+/// `VIRTIO_NET_HDR_GSO_TCPV4`.
+const GSO_TCPV4: u8 = 1;
+
 /// Where SCTP's checksum stands in its header. It is no sum, so nobody further on would finish it.
 const SCTP_FIELD: u8 = 8;
 
@@ -44,6 +47,11 @@ impl Offload {
     pub fn checksum(unfinished: Unfinished) -> Self {
         let field = unfinished.field.saturating_sub(unfinished.start);
         Self { start: unfinished.start, field: field as u8, ..Self::NONE }
+    }
+
+    /// A checksum, and segments of so many bytes of payload, of TCP over IPv4.
+    pub fn segments(unfinished: Unfinished, size: u16) -> Self {
+        Self { size, kind: GSO_TCPV4, ..Self::checksum(unfinished) }
     }
 
     /// What a header says of the frame behind it.

@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use uvs_forward::mtu::{self, Fit, Size};
 use uvs_forward::tun::{self, Checksum, Gue, Kind, Outer};
+use uvs_forward::wire::protocol;
 use uvs_forward::{
-    Address as Octets, End, Family, Hop, Method, Offsets, Refused, Unfinished, dr, gso, nat,
+    Address as Octets, End, Family, Hop, Method, Offsets, Refused, Unfinished, dr, gso, mss, nat,
 };
 use uvs_sched::ServerId;
 
@@ -17,8 +18,8 @@ use crate::counters::{DropReason, HostReason, Traffic};
 use crate::fib::NextHop;
 use crate::link::LinkId;
 use crate::port::Offload;
-use crate::proto::Direction;
-use crate::service::Dest;
+use crate::proto::{Direction, tcp};
+use crate::service::{Dest, MssClamp};
 use crate::snapshot::{Exit, Snapshot};
 use crate::table::Conn;
 
@@ -150,6 +151,9 @@ impl Stage<'_> {
         if slot.ttl <= 1 {
             return Err(Refused::Ttl.into());
         }
+        if dest.mss_clamp != MssClamp::Off {
+            self.clamp_mss(slot, dest, exit.mtu);
+        }
         match Method::from_flags(conn.flags.into()) {
             Some(Method::Route) => {
                 self.fits(slot, exit.mtu, None)?;
@@ -174,11 +178,38 @@ impl Stage<'_> {
         }
         let mtu = self.snapshot.fib.link(way.link).map_or(u16::MAX, |link| link.mtu);
         split(slot, mtu::to_client(&size(slot), mtu))?;
+        let dest = self.snapshot.dest(ServerId(conn.dest));
+        if let Some(dest) = dest.filter(|dest| dest.mss_clamp != MssClamp::Off) {
+            self.clamp_mss(slot, dest, mtu);
+        }
         unmasquerade(slot, conn, &way.hop)?;
-        if let Some(dest) = self.snapshot.dest(ServerId(conn.dest)) {
+        if let Some(dest) = dest {
             count(slot.ip_len, dest, |traffic, bytes| traffic.outgoing(self.worker, bytes));
         }
         Ok(way)
+    }
+
+    /// Lowers the segment size that a SYN announces, on its way over a link with this MTU.
+    #[cold]
+    fn clamp_mss(&self, slot: &mut Slot, dest: &Dest, mtu: u16) {
+        if slot.protocol != protocol::TCP || slot.event != tcp::SYN {
+            return;
+        }
+        let mss = match dest.mss_clamp {
+            MssClamp::Off => return,
+            MssClamp::To(mss) => mss,
+            MssClamp::PathMtu => {
+                let room = match dest.method {
+                    Method::Tunnel => dest.tunnel.room(family(dest.address), false) as u16,
+                    _ => 0,
+                };
+                let came = self.snapshot.fib.link(slot.frame.link());
+                let narrower = came.map_or(mtu, |link| link.mtu.min(mtu));
+                mss::of_mtu(narrower.saturating_sub(room), slot.at.family)
+            }
+        };
+        slot.finish_checksum();
+        mss::clamp(slot.frame.bytes_mut(), slot.at, mss);
     }
 
     /// Of a frame that goes on: the host fills in those that it gets.
@@ -208,7 +239,7 @@ impl Stage<'_> {
         exit: &Exit,
         hop: &Hop,
     ) -> Result<(), NoWay> {
-        let outer = if conn.daddr.is_v4() { Family::V4 } else { Family::V6 };
+        let outer = family(conn.daddr);
         let open = left_open(slot, dest.tunnel);
         let room = dest.tunnel.room(outer, open.is_some());
         let mtu = dest.path.get(self.now.tick).map_or(exit.mtu, |path| path.min(exit.mtu));
@@ -236,6 +267,11 @@ impl Stage<'_> {
         }
         Ok(())
     }
+}
+
+#[inline]
+fn family(address: Address) -> Family {
+    if address.is_v4() { Family::V4 } else { Family::V6 }
 }
 
 /// The checksum that the server is told to finish, if its tunnel is of that kind. For any other, one

@@ -17,6 +17,7 @@ use uvs_engine::clock::{Clock, Ticks};
 use uvs_engine::counters::Totals;
 use uvs_engine::host::Collected;
 use uvs_engine::link::LinkId;
+use uvs_engine::port::Offload;
 use uvs_engine::port::memory::MemoryPort;
 use uvs_engine::publish::Published;
 use uvs_engine::table::{Conn, Table, flag};
@@ -92,6 +93,13 @@ impl Lab {
 
     pub fn put_bytes(&mut self, worker: usize, link: LinkId, bytes: &[u8]) {
         assert!(self.workers[worker].port().inject(link, bytes), "the port has no room");
+    }
+
+    /// Lets a frame arrive at worker 0 of which something is left to be done, and runs it.
+    pub fn give_open(&mut self, link: LinkId, bytes: &[u8], offload: Offload) -> Vec<Seen> {
+        assert!(self.workers[0].port().inject_with(link, bytes, offload), "the port has no room");
+        self.run();
+        self.sent(0)
     }
 
     /// Lets all workers work until nothing is left to do.

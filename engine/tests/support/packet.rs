@@ -29,6 +29,8 @@ pub struct Packet {
     pub flags: u8,
     pub ttl: u8,
     pub dont_fragment: bool,
+    /// TCP's options, a multiple of four bytes.
+    pub options: Vec<u8>,
     pub payload: Vec<u8>,
     /// Bytes behind the packet.
     pub padding: usize,
@@ -52,6 +54,7 @@ pub fn request(protocol: u8, flags: u8, n: u16, last: u8) -> Packet {
         flags,
         ttl: 64,
         dont_fragment: true,
+        options: Vec::new(),
         payload: Vec::new(),
         padding: 0,
     }
@@ -106,7 +109,9 @@ impl Packet {
         let mut bytes = [self.src.1.to_be_bytes(), self.dst.1.to_be_bytes()].concat();
         let check = match self.protocol {
             protocol::TCP => {
-                bytes.extend([0, 0, 0, 1, 0, 0, 0, 2, 5 << 4, self.flags, 16, 0, 0, 0, 0, 0]);
+                let words = 5 + (self.options.len() / 4) as u8;
+                bytes.extend([0, 0, 0, 1, 0, 0, 0, 2, words << 4, self.flags, 16, 0, 0, 0, 0, 0]);
+                bytes.extend(&self.options);
                 Some(16)
             }
             protocol::UDP => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use uvs_engine::counters::Traffic;
 use uvs_engine::fib::{Fib, Route, Target};
 use uvs_engine::link::Link;
-use uvs_engine::service::{Dest, Endpoint, Persistence, Service, ServiceKey};
+use uvs_engine::service::{Dest, Endpoint, MssClamp, Persistence, Service, ServiceKey};
 use uvs_engine::snapshot::{Rules, Snapshot};
 use uvs_forward::Method;
 use uvs_sched::{Flags, Load, Name, Scheduler, Server, ServerId};
@@ -43,6 +43,7 @@ pub struct Virtual {
     pub endpoint: Endpoint,
     pub scheduler: Name,
     pub persistence: Option<Persistence>,
+    pub mss_clamp: MssClamp,
     pub reals: Vec<Real>,
     pub traffic: Arc<Traffic>,
 }
@@ -92,7 +93,7 @@ impl Virtual {
     pub fn new(protocol: u8, last: u8, reals: Vec<Real>) -> Self {
         let endpoint = Endpoint { protocol, address: [10, 0, 0, last].into(), port: 80 };
         let traffic = Arc::new(Traffic::new(WORKERS));
-        Self { endpoint, scheduler: Name::Rr, persistence: None, reals, traffic }
+        Self { endpoint, scheduler: Name::Rr, persistence: None, mss_clamp: MssClamp::Off, reals, traffic }
     }
 }
 
@@ -185,6 +186,7 @@ fn service(virt: &Virtual, dests: &mut Vec<Option<Arc<Dest>>>) -> Service {
             upper_threshold: real.upper,
             lower_threshold: real.lower,
             available: real.available,
+            mss_clamp: virt.mss_clamp,
             load: real.load.clone(),
             traffic: real.traffic.clone(),
             ..Dest::new(id, at, virt.traffic.clone())
