@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use uvs_engine::counters::Traffic;
 use uvs_engine::fib::{Fib, Route, Target};
-use uvs_engine::link::{Link, LinkId};
+use uvs_engine::link::{Forwards, Link, LinkId};
 use uvs_engine::service::{Dest, Endpoint, Service, ServiceKey};
 use uvs_engine::snapshot::{Rules, Snapshot};
 use uvs_forward::Method;
@@ -53,6 +53,7 @@ pub fn fib(name: &str, ifindex: u32) -> Fib {
         mac: DIRECTOR_MAC,
         mtu: 1500,
         addresses: vec![DIRECTOR.into()],
+        forwards: Forwards::ALL,
     };
     let servers = (0..SERVERS).map(|at| (LINK, server(at).into(), server_mac(at)));
     Fib::new(vec![link], &routes(), servers.chain([(LINK, ROUTER.into(), ROUTER_MAC)]))

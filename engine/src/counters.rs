@@ -64,6 +64,7 @@ reasons! {
         FragmentsFull "fragments_full" "Too many packets wait for the rest of their fragments",
         SourceRoute "source_route" "Asks for a source route, which the kernel does not follow either",
         UnknownReply "unknown_reply" "A NAT server's packet of no connection (answered with ICMP port unreachable, as nat_icmp_send wishes)",
+        NotForwarded "not_forwarded" "A NAT server's reply, and the host does not forward (sysctl net.ipv4.ip_forward, net.ipv6.conf.all.forwarding)",
         TtlExceeded "ttl_exceeded" "The TTL, or hop limit, is used up (answered with ICMP time exceeded)",
         Relayed "relayed" "An ICMP error about a tunnel packet, of which the client is told (answered with ICMP)",
         TooBig "too_big" "Larger than the next link carries (answered with ICMP fragmentation needed where DF is set, or packet too big)",

@@ -182,9 +182,17 @@ fn range(route: &Route) -> (u128, u128) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::link::Forwards;
 
     fn link(name: &str, mac: u8) -> Link {
-        Link { name: name.into(), ifindex: 1, mac: [mac; 6], mtu: 1500, addresses: vec![] }
+        Link {
+            name: name.into(),
+            ifindex: 1,
+            mac: [mac; 6],
+            mtu: 1500,
+            addresses: vec![],
+            forwards: Forwards::ALL,
+        }
     }
 
     fn route(network: [u8; 4], prefix: u8, target: Target) -> Route {

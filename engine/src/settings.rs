@@ -69,6 +69,7 @@ const ANY: RangeInclusive<u32> = 0..=i32::MAX as u32;
 settings! {
     am_droprate 10 ANY, "drop_packet=3 drops every packet of this number that would open a connection";
     amemthresh 1024 ANY, "Pages (4 KB) of free connection table below which the automatic defences start, at most a sixteenth of the table";
+    cache_bypass 0 SWITCH, "What has a mark whose service has no server goes on to its own destination, unless that is the host";
     conn_reuse_mode 1 ANY, "When a SYN on a known connection is scheduled anew: 0 never; bit 0 on TIME_WAIT and CLOSE; bit 1 on FIN_WAIT too";
     drop_entry 0 DEFENSE, "Drops connections that are not established, a 1/32 of the table a second: 0 never, 1 when memory is short, 2 as 1 and it is, 3 always";
     drop_packet 0 DEFENSE, "Drops a part of the packets that would open connections: 0 never, 1 when memory is short, 2 as 1 and it is, 3 at am_droprate";

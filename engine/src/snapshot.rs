@@ -17,7 +17,7 @@ use crate::address::Address;
 use crate::fib::{Fib, NextHop};
 use crate::marks::Marks;
 use crate::proto::Timeouts;
-use crate::service::{Dest, Endpoint, FTP, Service, ServiceKey};
+use crate::service::{Dest, Endpoint, FTP, PathMtu, Service, ServiceKey};
 use crate::settings::Settings;
 use crate::table::{Conn, flag};
 
@@ -51,7 +51,8 @@ pub struct Snapshot {
     kinds: Kinds,
     list: Vec<Arc<Service>>,
     nat_servers: HashSet<Endpoint, RandomState>,
-    tunnels: HashSet<Endpoint, RandomState>,
+    /// The ends of tunnels, with what is known of the way there; one for each service.
+    tunnels: HashMap<Endpoint, Vec<Arc<PathMtu>>, RandomState>,
     dests: Vec<Option<Arc<Dest>>>,
     /// By [`ServerId`]: in which service, and where in its list.
     places: Vec<Option<(u32, u32)>>,
@@ -87,7 +88,11 @@ impl Snapshot {
         let port = |dest: &Dest| if dest.ftp { 0 } else { dest.port };
         let replying = replying.map(|dest| Endpoint { port: port(dest), ..dest.endpoint() });
         let nat_servers: HashSet<_, _> = replying.collect();
-        let tunnels = dests.iter().flatten().filter_map(|dest| tunnel(dest)).collect();
+        let mut tunnels: HashMap<_, Vec<_>, _> = HashMap::default();
+        for dest in dests.iter().flatten() {
+            let paths = tunnel(dest).map(|end| tunnels.entry(end).or_default());
+            paths.into_iter().for_each(|paths| paths.push(dest.path.clone()));
+        }
         let kinds = Kinds::of(&list, &nat_servers);
         let places = places(&list, dests.len());
         let exits = exits(&dests, &fib);
@@ -190,12 +195,17 @@ impl Snapshot {
     /// The ends of tunnels: a server with the protocol that carries the packets, and the port of
     /// GUE.
     pub fn tunnels(&self) -> impl Iterator<Item = &Endpoint> {
-        self.tunnels.iter()
+        self.tunnels.keys()
     }
 
     /// Whether a server's tunnel ends here.
     pub fn is_tunnel(&self, endpoint: &Endpoint) -> bool {
-        self.tunnels.contains(endpoint)
+        self.tunnels.contains_key(endpoint)
+    }
+
+    /// What is known of the ways to a tunnel's end.
+    pub fn paths(&self, endpoint: &Endpoint) -> &[Arc<PathMtu>] {
+        self.tunnels.get(endpoint).map_or(&[], Vec::as_slice)
     }
 
     /// A server that connections remember.

@@ -118,15 +118,21 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::link::Link;
+    use crate::link::{Forwards, Link};
     use crate::port::Port;
     use crate::port::memory::MemoryPort;
 
     const SERVER: Address = Address::v4(Ipv4Addr::new(10, 0, 1, 1));
 
     fn fib(known: bool) -> Fib {
-        let link =
-            Link { name: "in".into(), ifindex: 1, mac: [2; 6], mtu: 1500, addresses: vec![] };
+        let link = Link {
+            name: "in".into(),
+            ifindex: 1,
+            mac: [2; 6],
+            mtu: 1500,
+            addresses: vec![],
+            forwards: Forwards::ALL,
+        };
         Fib::new(vec![link], &[], known.then_some((LinkId(0), SERVER, [7; 6])))
     }
 

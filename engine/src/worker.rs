@@ -263,7 +263,7 @@ fn run_stages<P: Port, H: Host>(
 ) {
     let snapshot = context.snapshot;
     let worker = usize::from(context.owner.worker());
-    let found = parse::parse(batch, snapshot);
+    let found = parse::parse(batch, snapshot, context.now);
     if found.fragments {
         reassemble::reassemble(batch, fragments, snapshot, context.now);
     }

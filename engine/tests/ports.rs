@@ -13,7 +13,7 @@ use lab::{
     NOT_SERVED, Net, Peer, SERVED, VIP, cases, ethernet, ifindex, ip, request, run, skip, udp,
     until,
 };
-use uvs_engine::link::{Link, LinkId};
+use uvs_engine::link::{Forwards, Link, LinkId};
 use uvs_engine::port::{
     AnyPort, BATCH, Endpoint, Frame, OpenError, Opened, Port, PortMode, Steered, open,
 };
@@ -26,6 +26,7 @@ fn link(at: usize) -> Link {
         mac: [2, 0, 0, 0, at as u8, 1],
         mtu: 1500,
         addresses: vec![[10, 90 + at as u8, 0, 1].into()],
+        forwards: Forwards::ALL,
     }
 }
 

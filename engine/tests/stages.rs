@@ -232,7 +232,7 @@ proptest! {
     #[test]
     fn parse_alone(given in prop::collection::vec(given(), 0..64)) {
         alone(&given, |b| {
-            parse::parse(&mut b.batch, &b.snapshot);
+            parse::parse(&mut b.batch, &b.snapshot, Ticks(0));
         })?;
     }
 

@@ -448,6 +448,7 @@ mod tests {
                 mac: [0; 6],
                 mtu: 1500,
                 addresses: Vec::new(),
+                forwards: crate::link::Forwards::ALL,
             };
             let qdiscs = || lab::run(&format!("tc -n {} qdisc show dev d0", net.director));
             let filtering = || {

@@ -338,6 +338,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::link::Forwards;
 
     const VIP: [u8; 4] = [10, 77, 0, 1];
     const CLIENT: [u8; 4] = [10, 9, 0, 2];
@@ -384,7 +385,14 @@ mod tests {
              ip neigh add 10.50.0.1 lladdr 02:00:00:00:00:50 dev in
              echo 1 > /proc/sys/net/ipv4/ip_forward");
         let name = "out".to_owned();
-        Link { name, ifindex: 0, mac: [2; 6], mtu: 1500, addresses: vec![] }
+        Link {
+            name,
+            ifindex: 0,
+            mac: [2; 6],
+            mtu: 1500,
+            addresses: vec![],
+            forwards: Forwards::ALL,
+        }
     }
 
     fn sum(bytes: &[u8]) -> u32 {
@@ -496,7 +504,14 @@ mod tests {
             return;
         }
         let link = if exists("out") {
-            Link { name: "out".into(), ifindex: 0, mac: [2; 6], mtu: 1500, addresses: vec![] }
+            Link {
+                name: "out".into(),
+                ifindex: 0,
+                mac: [2; 6],
+                mtu: 1500,
+                addresses: vec![],
+                forwards: Forwards::ALL,
+            }
         } else {
             director()
         };

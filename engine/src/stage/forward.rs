@@ -10,6 +10,7 @@ use uvs_forward::{
 };
 use uvs_sched::ServerId;
 
+use super::schedule::bypass;
 use super::{options, related};
 use crate::address::Address;
 use crate::batch::{Answer, Batch, Relation, Slot, Verdict};
@@ -138,6 +139,9 @@ struct Stage<'a> {
 impl Stage<'_> {
     #[inline]
     fn client_to_server(&mut self, slot: &mut Slot, conn: &Conn) -> Result<Way, NoWay> {
+        if bypass::is(conn) {
+            return self.past(slot);
+        }
         let id = ServerId(conn.dest);
         let (Some(dest), Some(exit)) = (self.snapshot.dest(id), self.snapshot.exit(id)) else {
             return Err(NoWay::Drop(DropReason::DestUnavailable));
@@ -166,6 +170,20 @@ impl Stage<'_> {
             Some(Method::Tunnel) => self.tunnel(slot, conn, dest, exit, &way.hop)?,
             Some(Method::Local) | None => return Err(NoWay::Host(HostReason::LocalDest)),
         }
+        Ok(way)
+    }
+
+    /// Past the servers, to its own destination.
+    #[cold]
+    fn past(&mut self, slot: &mut Slot) -> Result<Way, NoWay> {
+        let way = Way::of(self.snapshot.fib.next_hop(slot.destination), self.snapshot)?;
+        self.fill_options(slot);
+        if slot.ttl <= 1 {
+            return Err(Refused::Ttl.into());
+        }
+        let mtu = self.snapshot.fib.link(way.link).map_or(u16::MAX, |link| link.mtu);
+        self.fits(slot, mtu, None)?;
+        dr::forward(slot.frame.bytes_mut(), slot.at, &way.hop)?;
         Ok(way)
     }
 

@@ -7,10 +7,11 @@
 //! Only `receive`, `transmit` and, rarely, `segment` touch the port. A stage decides about a frame by its
 //! [`Verdict`](crate::batch::Verdict); later stages leave decided frames alone.
 
+use crate::batch::Slot;
 use crate::calls::Calls;
 use crate::clock::Ticks;
 use crate::defense::Defense;
-use crate::proto;
+use crate::proto::{self, Direction};
 use crate::snapshot::Snapshot;
 use crate::table::{Conn, Owner};
 use uvs_forward::segment::Segment;
@@ -64,6 +65,13 @@ pub struct Context<'a> {
 pub const SEGMENTS: usize = 256;
 
 impl Context<'_> {
+    /// Whether the host forwards a reply. What it does not, the kernel's IPVS does not see.
+    fn forwards(&self, slot: &Slot) -> bool {
+        let link = self.snapshot.fib.link(slot.frame.link());
+        slot.direction == Direction::In
+            || link.is_none_or(|link| link.forwards_to(slot.destination))
+    }
+
     /// Ends a connection before its time. A template of which it was the last connection goes
     /// with it, unless one of them was established (ip_vs_conn.c, ip_vs_conn_expire).
     pub fn end(&mut self, conn: &Conn) {

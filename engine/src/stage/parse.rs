@@ -10,6 +10,7 @@ use uvs_forward::{Family, Offsets};
 
 use super::{options, related};
 use crate::batch::{Batch, Slot, Verdict};
+use crate::clock::Ticks;
 use crate::counters::{DropReason, HostReason};
 use crate::proto::{ah_esp, sctp, tcp};
 use crate::snapshot::Snapshot;
@@ -27,10 +28,10 @@ pub struct Found {
 }
 
 /// Parses every frame.
-pub fn parse(batch: &mut Batch, snapshot: &Snapshot) -> Found {
+pub fn parse(batch: &mut Batch, snapshot: &Snapshot, now: Ticks) -> Found {
     let mut found = Found::default();
     for slot in batch.undecided() {
-        parse_slot(slot, snapshot);
+        parse_slot(slot, snapshot, now);
         found.fragments |= slot.at.fragment;
         found.segments |= slot.frame.offload().segment_size() != 0;
     }
@@ -39,15 +40,15 @@ pub fn parse(batch: &mut Batch, snapshot: &Snapshot) -> Found {
 
 /// Parses a frame, or a packet that was put together.
 #[inline]
-pub(super) fn parse_slot(slot: &mut Slot, snapshot: &Snapshot) {
-    match parse_one(slot, snapshot) {
+pub(super) fn parse_slot(slot: &mut Slot, snapshot: &Snapshot, now: Ticks) {
+    match parse_one(slot, snapshot, now) {
         Ok(()) => options::check(slot),
         Err(verdict) => slot.verdict = verdict,
     }
 }
 
 #[inline]
-fn parse_one(slot: &mut Slot, snapshot: &Snapshot) -> Result<(), Verdict> {
+fn parse_one(slot: &mut Slot, snapshot: &Snapshot, now: Ticks) -> Result<(), Verdict> {
     let frame = slot.frame.bytes();
     let offsets = Offsets::of(frame);
     // To whom a frame is counts before what is wrong with it, but not before what it is.
@@ -105,7 +106,7 @@ fn parse_one(slot: &mut Slot, snapshot: &Snapshot) -> Result<(), Verdict> {
             (ah_esp::PORT, ah_esp::PORT, slot.event)
         }
         protocol::ICMP | protocol::ICMPV6 => {
-            let subject = related::subject(frame, at, snapshot);
+            let subject = related::subject(frame, at, snapshot, now);
             let subject = subject.ok_or(Verdict::Host(HostReason::Icmp))?;
             slot.relation = subject.relation;
             slot.protocol = subject.protocol;

@@ -13,7 +13,7 @@ pub fn reassemble(batch: &mut Batch, fragments: &Fragments, snapshot: &Snapshot,
             Ok(None) => slot.verdict = Verdict::Merge,
             Ok(Some(whole)) => {
                 slot.frame.become_whole(whole);
-                parse::parse_slot(slot, snapshot);
+                parse::parse_slot(slot, snapshot, now);
             }
             Err(reason) => slot.drop(reason),
         }

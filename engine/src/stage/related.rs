@@ -12,6 +12,7 @@ use super::forward::end;
 use super::{Context, schedule};
 use crate::address::Address;
 use crate::batch::{Answer, Relation, Slot, Verdict};
+use crate::clock::Ticks;
 use crate::counters::{DropReason, HostReason};
 use crate::proto::Direction;
 use crate::service::Endpoint;
@@ -39,12 +40,18 @@ impl Subject {
 
 /// What an ICMP message is about; `None` when it is for the host.
 #[cold]
-pub(super) fn subject(frame: &[u8], at: Offsets, snapshot: &Snapshot) -> Option<Subject> {
+pub(super) fn subject(
+    frame: &[u8],
+    at: Offsets,
+    snapshot: &Snapshot,
+    now: Ticks,
+) -> Option<Subject> {
     match at.family {
         Family::V4 => {
             if let Some(error) = tunnel_error(frame, at, snapshot) {
                 return Some(Subject::of(Relation::TunnelError, &error.tuple));
             }
+            learn_gre_path(frame, at, snapshot, now);
             let related = Related::<[u8; 4]>::of(frame, at).ok()?;
             Some(Subject::of(Relation::Error, &related.tuple))
         }
@@ -53,6 +60,13 @@ pub(super) fn subject(frame: &[u8], at: Offsets, snapshot: &Snapshot) -> Option<
             Some(Subject::of(Relation::Error, &related.tuple))
         }
     }
+}
+
+/// Learns what the host's own GRE receiver does; the message is for the host.
+fn learn_gre_path(frame: &[u8], at: Offsets, snapshot: &Snapshot, now: Ticks) {
+    let Some((server, mtu)) = icmp::gre_path(frame, at) else { return };
+    let end = Endpoint { protocol: protocol::GRE, address: server.into(), port: 0 };
+    snapshot.paths(&end).iter().for_each(|path| path.learn(mtu, now));
 }
 
 /// What it says of a tunnel of ours.
@@ -83,6 +97,8 @@ pub fn follow(slot: &mut Slot, context: &mut Context<'_>) {
     }
     if slot.conn.is_none() {
         slot.verdict = Verdict::Host(HostReason::Icmp);
+    } else if !context.forwards(slot) {
+        slot.drop(DropReason::NotForwarded);
     } else if !is_intact(slot) {
         slot.drop(DropReason::BadChecksum);
     }

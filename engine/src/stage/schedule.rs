@@ -3,6 +3,7 @@
 //! Unlike the stages before, this one and [`state`](super::state) run together, frame by frame: a
 //! scheduler's pick depends on loads that the frame before may just have changed.
 
+pub(super) mod bypass;
 mod persist;
 mod sip;
 
@@ -74,6 +75,7 @@ fn keep_or_end(conn: &Conn, context: &mut Context<'_>) -> Option<Conn> {
     let now = context.owner.table().get(conn.id)?;
     let settings = &context.snapshot.rules.settings;
     let weight = context.snapshot.dest(ServerId(now.dest)).map_or(0, |dest| dest.weight);
+    let weight = if bypass::is(&now) { 1 } else { weight };
     let old = Old {
         number: now.proto,
         state: now.state,
@@ -93,6 +95,12 @@ fn keep_or_end(conn: &Conn, context: &mut Context<'_>) -> Option<Conn> {
 /// connection, where that is wished.
 fn available(slot: &mut Slot, context: &mut Context<'_>) {
     let Some(conn) = &slot.conn else { return };
+    if !context.forwards(slot) {
+        return slot.drop(DropReason::NotForwarded);
+    }
+    if bypass::is(conn) {
+        return;
+    }
     let Some(dest) = context.snapshot.dest(ServerId(conn.dest)) else {
         // It is of a newer snapshot, which another worker has.
         return slot.drop(DropReason::DestUnavailable);
@@ -158,8 +166,11 @@ fn admit<'a>(
         None if !service.key.is_mark() && service.key.port() != slot.destination_port => None,
         None => pick(slot, service, &service.scheduler, context.now).map(Choice::of),
     };
-    let choice = choice.ok_or_else(|| no_server(slot, service, context))?;
-    slot.conn = connect(slot, service, &choice, context)?;
+    slot.conn = match choice {
+        Some(choice) => connect(slot, service, &choice, context)?,
+        None if bypass::wanted(slot, service, context) => bypass::connect(slot, service, context)?,
+        None => return Err(no_server(slot, service, context)),
+    };
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use uvs_engine::counters::Traffic;
 use uvs_engine::fib::{Fib, Route, Target};
-use uvs_engine::link::Link;
+use uvs_engine::link::{Forwards, Link};
 use uvs_engine::service::{Dest, Endpoint, MssClamp, Persistence, Service, ServiceKey};
 use uvs_engine::snapshot::{Rules, Snapshot};
 use uvs_forward::Method;
@@ -33,6 +33,8 @@ pub struct Config {
     pub unresolved: Vec<u8>,
     /// Largest IP packet of the clients' and the servers' link.
     pub mtus: [u16; 2],
+    /// What the director's host forwards.
+    pub forwards: Forwards,
     /// Timeouts, settings, marks.
     pub rules: Rules,
 }
@@ -93,13 +95,26 @@ impl Virtual {
     pub fn new(protocol: u8, last: u8, reals: Vec<Real>) -> Self {
         let endpoint = Endpoint { protocol, address: [10, 0, 0, last].into(), port: 80 };
         let traffic = Arc::new(Traffic::new(WORKERS));
-        Self { endpoint, scheduler: Name::Rr, persistence: None, mss_clamp: MssClamp::Off, reals, traffic }
+        Self {
+            endpoint,
+            scheduler: Name::Rr,
+            persistence: None,
+            mss_clamp: MssClamp::Off,
+            reals,
+            traffic,
+        }
     }
 }
 
 impl Config {
     pub fn new(virtuals: Vec<Virtual>) -> Self {
-        Self { virtuals, unresolved: Vec::new(), mtus: [1500; 2], rules: Rules::default() }
+        Self {
+            virtuals,
+            unresolved: Vec::new(),
+            mtus: [1500; 2],
+            forwards: Forwards::ALL,
+            rules: Rules::default(),
+        }
     }
 
     /// One service over one server.
@@ -136,6 +151,7 @@ impl Config {
             mac: DIRECTOR_MACS[at],
             mtu: self.mtus[at],
             addresses: vec![address.into()],
+            forwards: self.forwards,
         };
         let links = vec![link("c1", 0, Ipv4Addr::new(192, 168, 1, 254)), link("r1", 1, DIRECTOR)];
         let route =

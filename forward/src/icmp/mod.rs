@@ -19,7 +19,7 @@ pub use answer::{
 };
 pub use nat::{to_client, to_server};
 pub use related::{Related, is_intact};
-pub use tunnel::{Relay, TunnelError, Via, told_mtu};
+pub use tunnel::{Relay, TunnelError, Via, gre_path, told_mtu};
 
 use crate::wire::{ethernet, ipv6};
 

@@ -111,6 +111,21 @@ impl TunnelError {
     }
 }
 
+/// The path MTU that an ICMP error tells of the way to a server's GRE tunnel, whatever was inside:
+/// this the kernel's own GRE receiver learns. `None` for any other message.
+pub fn gre_path(frame: &[u8], at: Offsets) -> Option<([u8; 4], u16)> {
+    let icmp = Icmp4::new_checked(at.transport(frame)?).ok()?;
+    let too_big = (icmp4::kind::DEST_UNREACHABLE, code::FRAG_NEEDED);
+    if at.protocol != protocol::ICMP || (icmp.kind(), icmp.code()) != too_big {
+        return None;
+    }
+    let outer = cited(frame, Family::V4, usize::from(at.l4) + icmp4::HEADER_LEN, at.end).ok()?;
+    let [_, _, high, low] = icmp.rest();
+    let intact = outer.protocol == protocol::GRE && is_intact::<[u8; 4]>(frame, at);
+    let server = ip(frame, outer).ok()?.dst();
+    intact.then(|| (server, u16::from_be_bytes([high, low]).max(MIN_PMTU)))
+}
+
 /// With what a [`TunnelError`] is passed on.
 #[derive(Clone, Copy, Debug)]
 pub struct Relay<'a> {

@@ -45,8 +45,8 @@ struct Step {
 /// Replays all steps; stops at the first that differs.
 pub(crate) fn replay(recording: Recording) -> Result<(), Stop> {
     let mut rig = Rig::new(recording.mtu_c, recording.mtu_r);
-    if let Some((name, value)) = recording.net_sysctl.iter().next() {
-        return Err(Stop::NotSupported(format!("sysctl {name}={value}")));
+    for (name, value) in &recording.net_sysctl {
+        rig.net_sysctl(name, value)?;
     }
     for (name, value) in &recording.sysctl {
         rig.sysctl(name, value)?;

@@ -109,6 +109,15 @@ impl Rig {
         Ok(())
     }
 
+    /// Sets a sysctl of the recorded director's network.
+    pub(crate) fn net_sysctl(&mut self, name: &str, value: &Value) -> Result<(), Stop> {
+        if !self.topology.sysctl(name, value.as_i64() != Some(0)) {
+            return Err(Stop::NotSupported(format!("sysctl {name}={value}")));
+        }
+        self.director.set_fib(self.topology.fib());
+        Ok(())
+    }
+
     /// Runs one line of ipvsadm's that the recorded kernel accepted.
     pub(crate) fn ipvsadm(&mut self, line: &str) -> Result<(), Stop> {
         match parsed(line)? {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use uvs_engine::address::Address;
 use uvs_engine::fib::{Fib, Route, Target};
-use uvs_engine::link::{Link, LinkId};
+use uvs_engine::link::{Forwards, Link, LinkId};
 use uvs_engine::marks::{MarkRule, Network};
 
 /// The client side's link.
@@ -57,6 +57,7 @@ impl Topology {
             mac,
             mtu,
             addresses: addresses.map(address).into(),
+            forwards: Forwards::ALL,
         };
         let links = vec![
             link("c1", 1, DIRECTOR_CLIENT_MAC, mtu_client, CLIENT_SIDE_ADDRESSES),
@@ -68,6 +69,19 @@ impl Topology {
         });
         let routers = ROUTERS.map(|router| (CLIENT_SIDE, address(router), ROUTER_MAC));
         Self { links, routes: routes(), neighbours: servers.chain(routers).collect() }
+    }
+
+    /// Takes over a sysctl of the recorded director's network: whether it forwards. False when it
+    /// is another one.
+    pub(crate) fn sysctl(&mut self, name: &str, value: bool) -> bool {
+        for link in &mut self.links {
+            match name {
+                "ipv4/ip_forward" | "ipv4/conf/all/forwarding" => link.forwards.v4 = value,
+                "ipv6/conf/all/forwarding" => link.forwards.v6 = value,
+                _ => return false,
+            }
+        }
+        true
     }
 
     pub(crate) fn fib(&self) -> Fib {

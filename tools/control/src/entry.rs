@@ -250,6 +250,7 @@ impl DestEntry {
             available: common.available,
             one_packet: common.one_packet,
             ftp: engine_key(common.key).port() == service::FTP,
+            mss_clamp: service::MssClamp::Off,
             timeouts: common.timeouts.clone(),
             load: self.load.clone(),
             templates: self.templates.clone(),

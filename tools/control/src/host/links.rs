@@ -7,7 +7,7 @@ use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, Addres
 use netlink_packet_route::link::{
     LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
 };
-use uvs_engine::link::{Link, MAX_LINKS};
+use uvs_engine::link::{Forwards, Link, MAX_LINKS};
 
 use super::HostError;
 use super::kernel::Kernel;
@@ -124,13 +124,25 @@ pub(super) fn read(message: &LinkMessage, addresses: &[AddressMessage]) -> Optio
         LinkAttribute::Mtu(mtu) => Some(u16::try_from(*mtu).unwrap_or(u16::MAX)),
         _ => None,
     });
+    let name = name_of(message)?;
     Some(Link {
-        name: name_of(message)?.to_owned(),
+        name: name.to_owned(),
         ifindex: message.header.index,
         mac,
         mtu: mtu?,
         addresses: addresses_of(message.header.index, addresses).map(Into::into).collect(),
+        forwards: Forwards {
+            // The kernel asks the one for the interface on which a packet came, the other for all.
+            v4: forwards("ipv4", name),
+            v6: forwards("ipv6", "all"),
+        },
     })
+}
+
+/// Whether the host forwards; what has no such setting is no reason not to.
+fn forwards(family: &str, interface: &str) -> bool {
+    let file = format!("/proc/sys/net/{family}/conf/{interface}/forwarding");
+    std::fs::read_to_string(file).map_or(true, |value| value.trim() != "0")
 }
 
 fn name_of(message: &LinkMessage) -> Option<&str> {

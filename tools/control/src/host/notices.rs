@@ -17,15 +17,22 @@ const RTNLGRP_IPV4_IFADDR: u32 = 5;
 const RTNLGRP_IPV4_ROUTE: u32 = 7;
 const RTNLGRP_IPV6_IFADDR: u32 = 9;
 const RTNLGRP_IPV6_ROUTE: u32 = 11;
+const RTNLGRP_IPV4_NETCONF: u32 = 24;
+const RTNLGRP_IPV6_NETCONF: u32 = 25;
 
-const GROUPS: [u32; 6] = [
+const GROUPS: [u32; 8] = [
     RTNLGRP_LINK,
     RTNLGRP_NEIGH,
     RTNLGRP_IPV4_IFADDR,
     RTNLGRP_IPV4_ROUTE,
     RTNLGRP_IPV6_IFADDR,
     RTNLGRP_IPV6_ROUTE,
+    RTNLGRP_IPV4_NETCONF,
+    RTNLGRP_IPV6_NETCONF,
 ];
+
+/// A setting of an interface changed, forwarding for instance: a message that the crate has not.
+const RTM_NEWNETCONF: u16 = 80;
 
 /// What may wait unread, in bytes: some thousand notifications.
 const BACKLOG: i32 = 1 << 20;
@@ -52,8 +59,8 @@ impl Notices {
         Ok(Self { socket, buffer: Vec::with_capacity(BUFFER) })
     }
 
-    /// Gives all that waits to `each`; false when some were lost, so that everything has to be
-    /// read anew.
+    /// Gives all that waits to `each`; false when some were lost or told of settings, so that
+    /// everything has to be read anew.
     pub(super) fn drain(&mut self, mut each: impl FnMut(Message)) -> io::Result<bool> {
         let mut complete = true;
         loop {
@@ -68,6 +75,9 @@ impl Notices {
                 }
                 Err(error) => return Err(error),
             }
+            // Behind the length; the kernel tells of each change in a datagram of its own.
+            let kind = self.buffer.get(4..6).map(|kind| u16::from_ne_bytes([kind[0], kind[1]]));
+            complete &= kind != Some(RTM_NEWNETCONF);
             for (_, payload) in parse(&self.buffer) {
                 if let NetlinkPayload::InnerMessage(message) = payload {
                     each(message);

@@ -285,6 +285,7 @@ mod tests {
             mac: [ifindex as u8; 6],
             mtu: 1500,
             addresses: vec![],
+            forwards: uvs_engine::link::Forwards::ALL,
         };
         Tables::new(vec![link("out", 11), link("in", 12)])
     }

@@ -12,7 +12,7 @@ use super::super::lab::{self, CLIENT, NOT_SERVED, SERVED, VIP};
 use super::super::tests::{TC_ACT_SHOT, verdict};
 use super::super::{Endpoint, Programs, Steering};
 use super::*;
-use crate::link::{Link, LinkId};
+use crate::link::{Forwards, Link, LinkId};
 use crate::marks::tests::{address, port, protocol, rule as any_rule};
 use crate::marks::{MarkRule, Network, Packet};
 
@@ -26,8 +26,14 @@ fn steering() -> Option<Steering> {
         return None;
     }
     let steering = Steering::load(Programs::Raw).unwrap();
-    let loopback =
-        Link { name: "lo".into(), ifindex: 1, mac: [0; 6], mtu: 1500, addresses: Vec::new() };
+    let loopback = Link {
+        name: "lo".into(),
+        ifindex: 1,
+        mac: [0; 6],
+        mtu: 1500,
+        addresses: Vec::new(),
+        forwards: Forwards::ALL,
+    };
     steering.number(&loopback, LINK).unwrap();
     Some(steering)
 }
