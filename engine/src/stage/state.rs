@@ -49,7 +49,12 @@ fn apply(slot: &mut Slot, context: &mut Context<'_>) -> bool {
     let secure = context.defense.secure_tcp();
     let timeouts = context.snapshot.timeouts(ServerId(conn.dest));
     let step = |state| step(slot, state, conn.timeout, timeouts, secure);
-    let change = context.owner.transition(conn.id, now, step);
+    let seen = State { state: conn.state, flags: conn.flags };
+    // UDP has one state: what was looked up is as it is, but for a connection's first packets.
+    let change = match slot.protocol == protocol::UDP && step(seen).is_none() {
+        true => None,
+        false => context.owner.transition(conn.id, now, step),
+    };
     if let Some(change) = &change {
         count(change, ServerId(conn.dest), context.snapshot);
     }

@@ -51,7 +51,7 @@ impl<P: Port, H: Host> Outlet<P, H> {
     pub fn transmit(&mut self, batch: &mut Batch, fragments: &Fragments, fib: &Fib, now: Ticks) {
         for slot in &batch.slots {
             if let Some(answer) = slot.answer
-                && self.limiter.take(now)
+                && self.limiter.allows(answer, slot.source, now)
             {
                 self.answer(slot, answer, fib);
             }
