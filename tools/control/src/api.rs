@@ -35,7 +35,7 @@ use tokio::sync::mpsc;
 use uvs_engine::counters::Totals;
 use uvs_engine::proto::tcp;
 use uvs_engine::snapshot::Rules;
-use uvs_uvsadm::api::{ApiError, Change, Rates, Service, Setting, Settings, Stats, Timeouts};
+use uvs_uvsadm::api::{ApiError, Change, Service, Setting, Settings, Timeouts, Traffic};
 
 use crate::conns;
 use crate::control::{ChangeError, Control};
@@ -132,15 +132,6 @@ impl From<&Totals> for Counters {
     }
 }
 
-/// Totals and rates of all services together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Traffic {
-    /// Totals since the start or the last `-Z`.
-    pub stats: Stats,
-    /// What happens a second.
-    pub rates: Rates,
-}
-
 /// Why changes were not made; none of them was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
@@ -231,8 +222,7 @@ async fn settings(State(control): State<Control>) -> Json<Settings> {
 }
 
 async fn traffic(State(control): State<Control>) -> Json<Traffic> {
-    let (stats, rates) = control.traffic();
-    Json(Traffic { stats, rates })
+    Json(control.traffic())
 }
 
 async fn counters(State(control): State<Control>) -> Json<Counters> {

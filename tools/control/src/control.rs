@@ -13,7 +13,7 @@ use uvs_engine::service::{Endpoint, FTP, ServiceKey};
 use uvs_engine::snapshot::{Rules, Snapshot};
 use uvs_engine::table::Table;
 use uvs_forward::wire::protocol;
-use uvs_uvsadm::api::{ApiError, Change, Rates, Stats};
+use uvs_uvsadm::api::{ApiError, Change, Traffic};
 
 use crate::config::Config;
 use crate::director::Director;
@@ -215,8 +215,8 @@ impl Control {
     }
 
     /// Totals and rates over all services that ever were, as of the last tick.
-    pub fn traffic(&self) -> (Stats, Rates) {
-        self.lock().director.totals()
+    pub fn traffic(&self) -> Traffic {
+        self.lock().director.traffic()
     }
 
     /// What the workers counted.

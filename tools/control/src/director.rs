@@ -13,7 +13,7 @@ use uvs_engine::marks::Marks;
 use uvs_engine::publish::Published;
 use uvs_engine::service::{Dest, Service, ServiceKey as EngineKey};
 use uvs_engine::snapshot::{Rules, Snapshot};
-use uvs_uvsadm::api::{ApiError, Change, DestConfig, Rates, ServiceKey, Stats};
+use uvs_uvsadm::api::{ApiError, Change, DestConfig, ServiceKey, Traffic};
 
 use crate::desired::Desired;
 use crate::entry::{ServiceEntry, engine_key};
@@ -85,7 +85,7 @@ impl Director {
         }
         self.ledger.follow(next.new_traffic.drain(..));
         if std::mem::take(&mut next.zeroed) {
-            self.ledger.estimator.zero();
+            self.ledger.zero();
         }
         self.desired = next;
         self.publish();
@@ -130,8 +130,8 @@ impl Director {
     }
 
     /// Totals and rates over all services that ever were, as of the last tick.
-    pub fn totals(&self) -> (Stats, Rates) {
-        (self.ledger.estimator.stats(), self.ledger.estimator.rates())
+    pub fn traffic(&self) -> Traffic {
+        self.ledger.traffic()
     }
 
     /// What names services that were removed while servers of them have connections.

@@ -14,7 +14,7 @@ pub use config::{
     DestConfig, Method, Netmask, Persistence, ServiceConfig, Timeouts, Tunnel, TunnelChecksum,
     TunnelKind,
 };
-pub use state::{Conn, Dest, Pe, Rates, Service, Setting, Settings, Stats};
+pub use state::{Conn, Dest, Pe, Rates, Service, Setting, Settings, Stats, Traffic};
 
 /// A transport protocol that can be balanced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

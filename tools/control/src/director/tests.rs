@@ -396,18 +396,18 @@ fn statistics_move_on_the_tick_and_zero_subtracts() {
     director.tick(Ticks(0));
     assert_eq!(shown(&director, 1), (1, 40, 5));
     assert_eq!(director.services()[0].stats.in_bytes, 40);
-    assert_eq!(director.totals().0.in_bytes, 40, "of services, not of servers too");
+    assert_eq!(director.traffic().stats.in_bytes, 40, "of services, not of servers too");
     director.apply(&[Change::Zero { service: Some(key(80)) }]).unwrap();
     assert_eq!((shown(&director, 1), shown(&director, 9).0), ((0, 0, 0), 1));
-    assert_eq!(director.totals().0.in_pkts, 1, "one service's -Z leaves the sum");
+    assert_eq!(director.traffic().stats.in_pkts, 1, "one service's -Z leaves the sum");
     let bad = [Change::Zero { service: None }, add_service(80)];
     director.apply(&bad).unwrap_err();
-    assert_eq!((shown(&director, 9).0, director.totals().0.in_pkts), (1, 1));
+    assert_eq!((shown(&director, 9).0, director.traffic().stats.in_pkts), (1, 1));
     director.apply(&bad[..1]).unwrap();
-    assert_eq!((shown(&director, 9).0, director.totals().0.in_pkts), (0, 0));
+    assert_eq!((shown(&director, 9).0, director.traffic().stats.in_pkts), (0, 0));
     director.apply(&[Change::Flush]).unwrap();
     director.tick(Ticks(0));
-    assert_eq!(director.totals().0.in_pkts, 0);
+    assert_eq!(director.traffic().stats.in_pkts, 0);
 }
 
 #[test]

@@ -34,6 +34,18 @@ pub struct Rates {
     pub out_bps: u64,
 }
 
+/// Totals and rates of all services together, removed ones included.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Totals since the start or the last `-Z`.
+    pub stats: Stats,
+    /// What happens a second.
+    pub rates: Rates,
+    /// Each worker's share of the totals, worker 0 first.
+    #[serde(default)]
+    pub workers: Vec<Stats>,
+}
+
 /// A server as it is listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dest {
