@@ -56,6 +56,8 @@ install: build ## /usr/local/bin/uvs and uvsadm, completions, man page
 	ln -sf uvs $(DESTDIR)/usr/local/bin/uvsadm
 	install -d $(DESTDIR)/usr/local/share/man/man1 $(DESTDIR)/usr/share/bash-completion/completions
 	$(UVS) man > $(DESTDIR)/usr/local/share/man/man1/uvs.1
+	$(UVS) man uvsadm > $(DESTDIR)/usr/local/share/man/man1/uvsadm.1
+	$(UVS) completions bash uvsadm > $(DESTDIR)/usr/share/bash-completion/completions/uvsadm
 	$(UVS) completions bash > $(DESTDIR)/usr/share/bash-completion/completions/uvs
 
 clean: ## what was built

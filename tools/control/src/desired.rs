@@ -12,7 +12,7 @@ use uvs_engine::snapshot::Rules;
 use uvs_sched::{Name, ServerId};
 use uvs_uvsadm::api::{
     ApiError, Change, DestConfig, Endpoint, ErrorCode, Method, Netmask, Persistence, ServiceConfig,
-    ServiceKey, Timeouts,
+    ServiceKey, Target, Timeouts,
 };
 
 use crate::entry::{DestEntry, Removed, ServiceEntry, set_timeouts};
@@ -99,6 +99,30 @@ impl Desired {
                 Ok(())
             }
         }
+    }
+
+    /// Applies those of the changes that can be; says which cannot be, and why.
+    pub(crate) fn apply_each(
+        &mut self,
+        changes: &[Change],
+        workers: usize,
+    ) -> Vec<(usize, ApiError)> {
+        let mut refused = Vec::new();
+        for (number, change) in changes.iter().enumerate() {
+            if let Err(reason) = self.apply(change, workers) {
+                refused.push((number, reason.told(change)));
+            }
+        }
+        refused
+    }
+
+    /// The services as a plan's target: servers in the order in which they were added.
+    pub(crate) fn targets(&self) -> BTreeMap<ServiceKey, Target> {
+        let target = |(key, entry): (&ServiceKey, &Arc<ServiceEntry>)| {
+            let dests = entry.dests.iter().rev().map(|dest| dest.config).collect();
+            (*key, Target { service: entry.config.clone(), dests })
+        };
+        self.services.iter().map(target).collect()
     }
 
     fn service(&mut self, key: &ServiceKey) -> Result<&mut ServiceEntry, Refused> {

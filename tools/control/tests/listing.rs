@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use uvs_control::access::Access;
 use uvs_control::api::Socket;
 use uvs_control::client::Client;
 use uvs_control::config::Config;
@@ -58,7 +59,7 @@ fn serve(table: &Arc<Table>, name: &str) -> Client {
     let config = Config::parse("outside = \"eth0\"", "uvs.toml").unwrap();
     let clock = Clock::manual(Ticks(0));
     let control = Control::without_ports(Director::idle(), table.clone(), clock, config);
-    let socket = Socket::open(&path).unwrap();
+    let socket = Socket::open(&path, &Access::default()).unwrap();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(socket.serve(control, std::future::pending())).unwrap();
