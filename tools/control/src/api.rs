@@ -262,7 +262,10 @@ fn version(tag: &str) -> Result<Option<u64>, Refusal> {
 
 /// Answers with the version once it is another than the one that is known, or after half a minute.
 #[utoipa::path(get, path = "/v1/watch", params(After), responses((status = 200, body = Version)))]
-async fn watch(State(control): State<Control>, Query(After { after }): Query<After>) -> Json<Version> {
+async fn watch(
+    State(control): State<Control>,
+    Query(After { after }): Query<After>,
+) -> Json<Version> {
     let mut versions = control.watch();
     let changed = versions.wait_for(|version| *version != after);
     // Neither the end of the wait nor that of the engine is an error of the request.

@@ -204,7 +204,11 @@ impl Control {
     /// # Errors
     ///
     /// Another version than `wanted` is of; a change that is refused.
-    pub fn replace(&self, wanted: &document::Config, dry_run: bool) -> Result<Outcome, ChangeError> {
+    pub fn replace(
+        &self,
+        wanted: &document::Config,
+        dry_run: bool,
+    ) -> Result<Outcome, ChangeError> {
         let mut inner = self.lock();
         let version = inner.version();
         if let Some(expected) = wanted.version.filter(|expected| *expected != version) {

@@ -39,7 +39,7 @@ impl Director {
         Self {
             workers,
             desired: Desired::default(),
-            ledger: Ledger::default(),
+            ledger: Ledger::new(workers),
             published: Published::new(Snapshot::empty(fib.clone())),
             fib,
             fresh: false,

@@ -41,8 +41,11 @@ pub(crate) fn plan(director: &Director, wanted: &Config) -> Result<Vec<Change>, 
     let mut changes = director.plan(&targets);
     let is = of_rules(director);
     changes.extend(set_timeouts(&is.timeouts, &wanted.timeouts));
-    let other = wanted.settings.iter().filter(|(name, value)| is.settings.get(*name) != Some(value));
-    changes.extend(other.map(|(name, value)| Change::SetSetting { name: name.clone(), value: *value }));
+    let other =
+        wanted.settings.iter().filter(|(name, value)| is.settings.get(*name) != Some(value));
+    changes.extend(
+        other.map(|(name, value)| Change::SetSetting { name: name.clone(), value: *value }),
+    );
     Ok(changes)
 }
 

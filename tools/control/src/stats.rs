@@ -98,7 +98,7 @@ impl Meter {
 }
 
 /// The sum over all services that ever were, worker by worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Ledger {
     /// Services that may still count, removed ones included.
     live: Vec<Arc<Traffic>>,
@@ -109,21 +109,28 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
+    /// The sum over no services yet, for `workers` workers.
+    pub(crate) fn new(workers: usize) -> Self {
+        Self {
+            live: Vec::new(),
+            gone: vec![TrafficTotal::default(); workers],
+            workers: vec![Estimator::default(); workers],
+            sum: Estimator::default(),
+        }
+    }
+
     /// Takes in new services' counters.
     pub(crate) fn follow(&mut self, new: impl IntoIterator<Item = Arc<Traffic>>) {
         self.live.extend(new);
     }
 
     pub(crate) fn tick(&mut self) {
-        let count = self.live.iter().map(|traffic| traffic.workers()).max().unwrap_or_default();
-        self.gone.resize(count.max(self.gone.len()), TrafficTotal::default());
-        self.workers.resize(self.gone.len(), Estimator::default());
         let (mut sums, gone) = (vec![TrafficTotal::default(); self.gone.len()], &mut self.gone);
         self.live.retain(|traffic| {
             // Whoever counts has a reference; without one the figures are final.
             let counts = Arc::strong_count(traffic) > 1;
             let shares = if counts { &mut sums } else { &mut *gone };
-            (0..).zip(shares).take(traffic.workers()).for_each(|(worker, share)| {
+            (0..traffic.workers()).zip(shares).for_each(|(worker, share)| {
                 add(share, &traffic.of(worker));
             });
             counts
@@ -223,7 +230,7 @@ mod tests {
 
     #[test]
     fn the_sum_outlives_its_services() {
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::new(2);
         let (one, two) = (Arc::new(Traffic::new(2)), Arc::new(Traffic::new(2)));
         ledger.follow([one.clone(), two.clone()]);
         one.incoming(0, 100);

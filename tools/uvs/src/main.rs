@@ -47,9 +47,7 @@ fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.verb {
         Verb::Run { config } => run::run(&config),
-        Verb::Adm { arguments } => {
-            Ok(adm::uvsadm(&Program::uvsadm("uvs adm"), &arguments))
-        }
+        Verb::Adm { arguments } => Ok(adm::uvsadm(&Program::uvsadm("uvs adm"), &arguments)),
         Verb::Conform { paths, verbose } => conform::conform(&paths, verbose),
         Verb::Demo(options) => demo::demo(&options),
         Verb::Doctor(options) => {

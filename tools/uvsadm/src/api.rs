@@ -20,7 +20,9 @@ pub use document::{Config, Outcome, Refused, Target, Version};
 pub use state::{Conn, Dest, Pe, Rates, Service, Setting, Settings, Stats, Traffic};
 
 /// A transport protocol that can be balanced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// TCP, IP protocol 6.
@@ -75,7 +77,9 @@ impl fmt::Display for Protocol {
 }
 
 /// An address and a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 pub struct Endpoint {
     /// The address.
     #[schema(value_type = String)]
@@ -97,7 +101,9 @@ impl fmt::Display for Endpoint {
 /// What tells one service from another.
 ///
 /// In JSON `{"protocol":"tcp","address":"10.0.0.1","port":80}` or `{"fwmark":7,"ipv6":false}`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 #[serde(untagged)]
 pub enum ServiceKey {
     /// `-t`, `-u`, `--sctp-service`.

@@ -290,9 +290,8 @@ pub(crate) struct Rules {
 impl Op {
     /// The options that go with the command.
     pub(crate) fn rules(self) -> Rules {
-        const SERVICE: &[Opt] = &[
-            Scheduler, Persistent, Netmask, Ops, Pe, SchedFlags, ConnTimeout, DryRun,
-        ];
+        const SERVICE: &[Opt] =
+            &[Scheduler, Persistent, Netmask, Ops, Pe, SchedFlags, ConnTimeout, DryRun];
         const SERVER: &[Opt] = &[
             ForwardingMethod,
             Weight,

@@ -102,7 +102,8 @@ mod tests {
 ";
         let read = parse_rules(rules, &Numeric).unwrap();
         let changes: Vec<Change> = read.into_iter().map(|rule| rule.change).collect();
-        let signed = rules.lines().zip("+~-+~-".chars()).map(|(line, sign)| format!("{sign} {line}\n"));
+        let signed =
+            rules.lines().zip("+~-+~-".chars()).map(|(line, sign)| format!("{sign} {line}\n"));
         let expected = signed.collect::<String>() + "2 added, 2 changed, 2 removed\n";
         assert_eq!(plan(&changes, &Numeric, false), expected);
         let coloured = plan(&changes[..1], &Numeric, true);

@@ -64,7 +64,10 @@ const ABOUT: [(&str, &str); 60] = [
     ("ipip", "A tunnel"),
     ("masquerading", "NAT; the port may differ from the service's"),
     ("persistent", "A client stays with its server, for 360 seconds if none are given"),
-    ("scheduler", "rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh or twos; wlc if none is given"),
+    (
+        "scheduler",
+        "rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh or twos; wlc if none is given",
+    ),
     ("netmask", "Clients that are equal under it count as one; a prefix for IPv6"),
     ("real-server", "The server: host[:port]; the service's port if none is given"),
     ("weight", "The server's share, 1 if none is given"),

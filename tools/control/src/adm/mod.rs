@@ -89,10 +89,8 @@ impl Session<'_> {
 
     fn line(&mut self, arguments: &[String]) -> Result<(), End> {
         self.allowed()?;
-        let command = parse_with(arguments, self.names).map_err(|error| End {
-            message: error.told(&self.program.name),
-            code: error.exit,
-        })?;
+        let command = parse_with(arguments, self.names)
+            .map_err(|error| End { message: error.told(&self.program.name), code: error.exit })?;
         match command {
             Command::Restore { dry_run } => {
                 let lines = restore::lines(self.input)?;
@@ -127,7 +125,8 @@ impl Session<'_> {
             }
             Command::List(list) => self.list(&list),
             Command::Help => {
-                let own = if self.program.kind == Kind::Uvsadm { own_help() } else { String::new() };
+                let own =
+                    if self.program.kind == Kind::Uvsadm { own_help() } else { String::new() };
                 self.print(&(help(&self.program.name) + &own))
             }
             Command::Version => self.print(version()),

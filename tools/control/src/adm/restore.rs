@@ -19,8 +19,7 @@ const UNREADABLE: u8 = 2;
 /// The lines of standard input, to its end.
 pub(super) fn lines(input: &mut dyn BufRead) -> Result<Vec<String>, End> {
     let mut bytes = Vec::new();
-    let unreadable =
-        |error: std::io::Error| End { message: error.to_string(), code: UNREADABLE };
+    let unreadable = |error: std::io::Error| End { message: error.to_string(), code: UNREADABLE };
     input.read_to_end(&mut bytes).map_err(unreadable)?;
     Ok(String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect())
 }

@@ -111,7 +111,10 @@ mod tests {
     fn what_is_wrong_is_told_by_its_field() {
         let service = r#"{"service": {"key": {"fwmark": 1}, "scheduler": 7}}"#;
         let told = wrong::<Config>(&format!("{{\"services\": [{service}]}}"));
-        assert!(told.starts_with("`services[0].service.scheduler`: invalid type: integer `7`"), "{told}");
+        assert!(
+            told.starts_with("`services[0].service.scheduler`: invalid type: integer `7`"),
+            "{told}"
+        );
         let told = wrong::<Config>(r#"{"service": []}"#);
         assert!(told.contains("unknown field `service`, expected one of `version`"), "{told}");
         assert!(wrong::<Config>("{}").contains("missing field `services`"));
