@@ -18,7 +18,7 @@ use utoipa::OpenApi;
         super::changes,
         super::reload,
     ),
-    components(schemas(uvs_uvsadm::api::Conn))
+    components(schemas(uvs_uvsadm::api::Conn, super::Mode))
 )]
 struct Description;
 
