@@ -4,7 +4,7 @@ CARGO ?= cargo
 UVS = target/release/uvs
 
 
-.PHONY: help setup build demo test check loom bench bench-veth bench-table bench-sched miri install clean
+.PHONY: help setup build demo test check loom bench bench-veth bench-table bench-control bench-sched miri install clean
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -45,6 +45,9 @@ bench-veth: setup ## one-arm DR on veth against a bare loop, as root
 
 bench-table: ## the connection table against its bars, at 10 M connections
 	$(CARGO) run --release --locked -p uvs-bench --bin bench-table
+
+bench-control: ## 10,000 services applied, listed and changed over the API, against the bars
+	$(CARGO) run --release --locked -p uvs-bench --bin bench-control
 
 bench-sched: ## what a pick costs, and the schedulers over the standard workloads: one HTML report
 	@mkdir -p target

@@ -192,7 +192,7 @@ impl Desired {
         dest.last_weight = config.weight;
         let entry = self.service(key)?;
         entry.dests.insert(0, dest);
-        entry.change();
+        entry.change_servers();
         Ok(())
     }
 
@@ -201,7 +201,7 @@ impl Desired {
         check_dest(key, config)?;
         let at = entry.find(&config.endpoint()).ok_or(ErrorCode::NoSuchDest)?;
         entry.dests[at].set(*config);
-        entry.change();
+        entry.change_servers();
         Ok(())
     }
 
@@ -209,7 +209,7 @@ impl Desired {
         let entry = self.service(key)?;
         let at = entry.find(dest).ok_or(ErrorCode::NoSuchDest)?;
         let dest = entry.dests.remove(at);
-        entry.change();
+        entry.change_servers();
         let removed = entry.removed(dest);
         self.removed.push(removed);
         Ok(())
