@@ -191,13 +191,10 @@ pub struct ProcFile(pub Proc);
 
 impl ValueEnum for ProcFile {
     fn value_variants<'a>() -> &'a [Self] {
-        const ALL: [ProcFile; 5] = [
-            ProcFile(Proc::ALL[0]),
-            ProcFile(Proc::ALL[1]),
-            ProcFile(Proc::ALL[2]),
-            ProcFile(Proc::ALL[3]),
-            ProcFile(Proc::ALL[4]),
-        ];
+        const ALL: [ProcFile; 6] = {
+            let [a, b, c, d, e, f] = Proc::ALL;
+            [ProcFile(a), ProcFile(b), ProcFile(c), ProcFile(d), ProcFile(e), ProcFile(f)]
+        };
         &ALL
     }
 

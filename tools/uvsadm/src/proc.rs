@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use crate::api::{
-    Conn, Endpoint, Netmask, Persistence, Rates, Service, ServiceConfig, ServiceKey, Settings,
-    Stats, Traffic,
+    Conn, Endpoint, Method, Netmask, Persistence, Protocol, Rates, Service, ServiceConfig,
+    ServiceKey, Settings, Stats, Traffic,
 };
 use crate::listing::first_line;
 
@@ -19,6 +19,8 @@ const TICKS: u32 = 100;
 pub enum Proc {
     /// `ip_vs`: services and servers.
     Services,
+    /// `ip_vs_app`: the protocols whose packets are looked into, and how many connections use each.
+    App,
     /// `ip_vs_conn`: connections.
     Conns,
     /// `ip_vs_conn_sync`: connections, and where each was opened.
@@ -31,13 +33,14 @@ pub enum Proc {
 
 impl Proc {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Services, Self::Conns, Self::ConnsSync, Self::Stats, Self::StatsPercpu];
+    pub const ALL: [Self; 6] =
+        [Self::Services, Self::App, Self::Conns, Self::ConnsSync, Self::Stats, Self::StatsPercpu];
 
     /// The file's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Services => "ip_vs",
+            Self::App => "ip_vs_app",
             Self::Conns => "ip_vs_conn",
             Self::ConnsSync => "ip_vs_conn_sync",
             Self::Stats => "ip_vs_stats",
@@ -105,6 +108,28 @@ fn mask(config: &ServiceConfig, netmask: Option<Netmask>) -> u32 {
         None if config.key.is_ipv6() => 128 << 24,
         None => u32::MAX,
     }
+}
+
+/// FTP's port.
+const FTP: u16 = 21;
+
+/// Whether FTP's helper looks into a connection: it is to FTP's port, and by NAT.
+pub fn is_of_ftp(conn: &Conn, services: &[Service]) -> bool {
+    let is_service = |service: &&Service| {
+        let key = &service.config.key;
+        key.protocol() == conn.protocol && key.endpoint() == Some(conn.vip)
+    };
+    conn.protocol == Some(Protocol::Tcp)
+        && conn.vip.port == FTP
+        && services.iter().find(is_service).is_some_and(|service| {
+            let masq = service.dests.iter().filter(|dest| dest.config.method == Method::Masq);
+            masq.into_iter().any(|dest| dest.config.endpoint() == conn.dest)
+        })
+}
+
+/// `ip_vs_app`, with so many connections of FTP.
+pub fn app(ftp: usize) -> String {
+    format!("prot port    usecnt name\nTCP  {FTP:<7} {ftp:<6} {:<17}\n", "ftp")
 }
 
 /// The line above the connections of `ip_vs_conn` and `ip_vs_conn_sync`.
@@ -185,7 +210,7 @@ fn address(address: IpAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{Dest, DestConfig, Method, Pe, Protocol};
+    use crate::api::{Dest, DestConfig, Pe};
 
     fn v6(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -256,10 +281,29 @@ TCP  0A000001:0050 rr
     }
 
     #[test]
+    fn ftp_looks_into_connections_by_nat() {
+        assert_eq!(app(0), "prot port    usecnt name\nTCP  21      0      ftp              \n");
+        let end = |last, port| Endpoint { address: [10, 0, 0, last].into(), port };
+        let key = ServiceKey::new(Protocol::Tcp, [10, 0, 0, 1], 21);
+        let mut service = Service::new(ServiceConfig::new(key, "rr"));
+        for (last, method) in [(2, Method::Masq), (3, Method::Route)] {
+            let config = DestConfig { method, ..DestConfig::new([10, 0, 0, last], 21) };
+            service.dests.push(Dest::new(config));
+        }
+        let of = |server, port| {
+            let (client, vip, dest) = (end(9, 5), end(1, port), end(server, port));
+            let (protocol, state) = (Some(Protocol::Tcp), "ESTABLISHED".to_owned());
+            let conn = Conn { protocol, client, vip, dest, state, expires: 9, pe: None };
+            is_of_ftp(&conn, std::slice::from_ref(&service))
+        };
+        assert!(of(2, 21) && !of(3, 21) && !of(2, 22));
+    }
+
+    #[test]
     fn every_file_is_known_by_its_name() {
         for file in Proc::ALL {
             assert_eq!(file.name().parse(), Ok(file));
         }
-        assert_eq!("ip_vs_app".parse::<Proc>(), Err(()));
+        assert_eq!("ip_vs_status".parse::<Proc>(), Err(()));
     }
 }

@@ -252,6 +252,8 @@ mod tests {
         assert_eq!(run("echo a > f; echo a | diff - f && echo same"), (0, "same\n".into()));
         let differ = (1, "- and f differ\n".into());
         assert_eq!(run("echo a > f; echo b | diff - f && echo same && echo x"), differ);
+        let app = "prot port    usecnt name\nTCP  21      0      ftp              \n";
+        assert_eq!(run("cat /proc/net/ip_vs_app"), (0, app.into()));
         assert_eq!(run("ipvsadm -Sn > s; cat s; ipvsadm -D -f 1 && echo no; echo yes").0, 0);
     }
 

@@ -235,6 +235,14 @@ pub fn proc(client: &Client, file: Proc, out: &mut dyn Write) -> Result<(), Clie
             let (settings, services) = (client.settings()?, client.services()?);
             let _ = out.write_all(proc::services(&settings, &services).as_bytes());
         }
+        Proc::App => {
+            let (services, mut ftp) = (client.services()?, 0);
+            client.each_connection(|conn| {
+                ftp += usize::from(proc::is_of_ftp(&conn, &services));
+                ControlFlow::Continue(())
+            })?;
+            let _ = out.write_all(proc::app(ftp).as_bytes());
+        }
         Proc::Conns | Proc::ConnsSync => {
             let _ = out.write_all(proc::conns_header(file).as_bytes());
             let line = |conn: Conn| proc::conn(file, &conn);
