@@ -4,7 +4,7 @@ CARGO ?= cargo
 UVS = target/release/uvs
 
 
-.PHONY: help setup build demo test check loom bench bench-veth bench-tcp bench-table bench-sched miri install clean
+.PHONY: help setup build demo test check loom bench bench-veth bench-tcp bench-table bench-control bench-sched miri install clean
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -50,6 +50,9 @@ bench-tcp: build ## iperf3 through NAT over raw packet sockets against the kerne
 bench-table: ## the connection table against its bars, at 10 M connections
 	$(CARGO) run --release --locked -p uvs-bench --bin bench-table
 
+bench-control: ## 10,000 services applied, listed and changed over the API, against the bars
+	$(CARGO) run --release --locked -p uvs-bench --bin bench-control
+
 bench-sched: ## what a pick costs, and the schedulers over the standard workloads: one HTML report
 	@mkdir -p target
 	$(CARGO) bench --locked -p uvs-bench --bench schedulers > target/bench-schedulers.txt
@@ -60,6 +63,8 @@ install: build ## /usr/local/bin/uvs and uvsadm, completions, man page
 	ln -sf uvs $(DESTDIR)/usr/local/bin/uvsadm
 	install -d $(DESTDIR)/usr/local/share/man/man1 $(DESTDIR)/usr/share/bash-completion/completions
 	$(UVS) man > $(DESTDIR)/usr/local/share/man/man1/uvs.1
+	$(UVS) man uvsadm > $(DESTDIR)/usr/local/share/man/man1/uvsadm.1
+	$(UVS) completions bash uvsadm > $(DESTDIR)/usr/share/bash-completion/completions/uvsadm
 	$(UVS) completions bash > $(DESTDIR)/usr/share/bash-completion/completions/uvs
 
 clean: ## what was built

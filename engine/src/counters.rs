@@ -312,7 +312,16 @@ impl Traffic {
 
     /// What all workers counted.
     pub fn total(&self) -> TrafficTotal {
-        let sum = |cell: fn(&TrafficCell) -> u64| self.0.iter().map(|c| cell(c)).sum();
+        Self::sum(&self.0)
+    }
+
+    /// What one worker counted.
+    pub fn of(&self, worker: usize) -> TrafficTotal {
+        Self::sum(&self.0[worker..=worker])
+    }
+
+    fn sum(cells: &[CachePadded<TrafficCell>]) -> TrafficTotal {
+        let sum = |cell: fn(&TrafficCell) -> u64| cells.iter().map(|c| cell(c)).sum();
         TrafficTotal {
             conns: sum(|c| c.conns.get()),
             in_packets: sum(|c| c.in_packets.get()),

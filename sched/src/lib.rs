@@ -90,8 +90,9 @@ pub struct Flags {
 /// What a scheduler may read: the [`Flow`] (addresses, ports, protocol, time); of each [`Server`]
 /// address, port and weights, fixed as long as the list is; the [`Flags`]; and the live [`Load`].
 ///
-/// When it is told of a change: a server was added, removed or re-weighted, or the flags were set:
-/// [`rebuild`](Self::rebuild), by the control plane. A connection was opened, became active,
+/// When it is told of a change: a server was added, removed or re-weighted:
+/// [`rebuild`](Self::rebuild), by the control plane. The service was edited but keeps its servers:
+/// [`renew`](Self::renew), of which the kernel tells no scheduler. A connection was opened, became active,
 /// became inactive or was closed, or the overload mark changed: [`changed`](Self::changed), by
 /// the worker. Time went on: [`tick`](Self::tick).
 ///
@@ -101,10 +102,15 @@ pub trait Schedule: Sized {
     /// The scheduler over `servers`, as after the service was added or its scheduler changed.
     fn build(servers: Servers, flags: Flags) -> Self;
 
-    /// The scheduler over a changed list (server added, removed or re-weighted) or with other
-    /// flags, with whatever of `self`'s position survives the change.
+    /// The scheduler over a changed list (server added, removed or re-weighted), with whatever of
+    /// `self`'s position survives the change.
     fn rebuild(&self, servers: Servers, flags: Flags) -> Self {
         Self::build(servers, flags)
+    }
+
+    /// The scheduler over the same list, perhaps with other flags, where `self` stands.
+    fn renew(&self, servers: Servers, flags: Flags) -> Self {
+        self.rebuild(servers, flags)
     }
 
     /// The server for a new connection, or `None` when no server can take one.
@@ -169,6 +175,11 @@ macro_rules! schedulers {
             /// The same scheduler over a changed list; see [`Schedule::rebuild`].
             pub fn rebuild(&self, servers: Servers, flags: Flags) -> Self {
                 match self { $(Self::$rule(rule) => Self::$rule(rule.rebuild(servers, flags)),)* }
+            }
+
+            /// The same scheduler over the same list; see [`Schedule::renew`].
+            pub fn renew(&self, servers: Servers, flags: Flags) -> Self {
+                match self { $(Self::$rule(rule) => Self::$rule(rule.renew(servers, flags)),)* }
             }
 
             /// Which scheduler it is.

@@ -110,6 +110,11 @@ impl Schedule for Wrr {
         })
     }
 
+    fn renew(&self, servers: Servers, flags: Flags) -> Self {
+        let cursor = AtomicU64::new(self.cursor.load(Relaxed));
+        Self { cursor, ..Self::build(servers, flags) }
+    }
+
     #[inline]
     fn pick(&self, _flow: &Flow) -> Option<usize> {
         if self.top == 0 {

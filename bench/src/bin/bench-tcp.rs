@@ -160,7 +160,7 @@ fn rate_of(network: &Network, who: Who, way: Way, seconds: u32) -> Result<f64, F
                 [format!("-A -t {service} -s rr"), format!("-a -t {service} -r {rip}:{PORT} -m")]
             {
                 let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-                let Adm::Change(change) = uvs_uvsadm::parse(&words)? else {
+                let Adm::Change { change, .. } = uvs_uvsadm::parse(&words)? else {
                     return Err("that is no change".into());
                 };
                 engine.client().change(&[change])?;

@@ -1,16 +1,19 @@
 //! Replays recordings of the real kernel's IPVS through the engine, and says where it differs.
 //!
-//! A recording is a JSON file; [`replay`] runs one, [`run`] all that it finds under some paths.
+//! A recording is a JSON file; [`replay`] runs one, [`run`] all that it finds under some paths, also
+//! files of many recordings: of ipvsadm's command lines and of its netlink.
 //! Frames take the engine's own path, over the port `memory`, in the lab in which the kernel was
 //! recorded ([`rig`]); time stands still unless a recording moves it. What a recording needs and
 //! uvs does not have yet is a failure that says so, never a skip.
 
 #![forbid(unsafe_code)]
 
+mod cli;
 mod conns;
 mod forwarding;
 mod frames;
 mod mask;
+pub mod netlink;
 mod packet;
 pub mod rig;
 mod states;
@@ -85,16 +88,15 @@ impl From<serde_json::Error> for Stop {
     }
 }
 
-/// Replays one recording.
+/// Replays a file that is one recording.
 pub fn replay(text: &str) -> Outcome {
-    match dispatch(text) {
+    match serde_json::from_str(text).map_err(Stop::from).and_then(dispatch) {
         Ok(()) => Outcome::Passed,
         Err(stop) => stop.into(),
     }
 }
 
-fn dispatch(text: &str) -> Result<(), Stop> {
-    let value: Value = serde_json::from_str(text)?;
+fn dispatch(value: Value) -> Result<(), Stop> {
     let has = |field: &str| value.get(field).is_some();
     if has("mode") && has("setup") {
         forwarding::replay(serde_json::from_value(value)?)
@@ -102,10 +104,28 @@ fn dispatch(text: &str) -> Result<(), Stop> {
         states::replay(&serde_json::from_value(value)?)
     } else if has("steps") {
         steps::replay(serde_json::from_value(value)?)
-    } else if value.is_array() {
-        Err(Stop::NotSupported("recordings of command lines and of netlink".into()))
     } else {
         Err(Stop::Malformed("it has neither `steps` nor `sequences`".into()))
+    }
+}
+
+/// Replays a file; one of command lines or of netlink has many recordings, each with its name.
+fn replay_file(text: &str, mut seen: impl FnMut(Option<String>, Outcome)) {
+    let records =
+        serde_json::from_str::<Value>(text).ok().filter(|file| file["records"].is_array());
+    let Some(file) = records else { return seen(None, replay(text)) };
+    if file["records"][0].get("section").is_some() {
+        return cli::replay(file, &mut |name, outcome| seen(Some(name), outcome));
+    }
+    let Some(records) = netlink::read(&file) else {
+        return seen(None, Outcome::Malformed("a datagram is not hexadecimal".into()));
+    };
+    for record in records {
+        let outcome = match netlink::check(&record) {
+            Ok(()) => Outcome::Passed,
+            Err(what) => Outcome::Differs(what),
+        };
+        seen(Some(record.name), outcome);
     }
 }
 
@@ -114,6 +134,8 @@ fn dispatch(text: &str) -> Result<(), Stop> {
 pub struct Case {
     /// Its file.
     pub path: PathBuf,
+    /// Which of the file's recordings, where it has several.
+    pub name: Option<String>,
     /// What came of it.
     pub outcome: Outcome,
 }
@@ -132,9 +154,11 @@ pub fn run(paths: &[PathBuf], mut seen: impl FnMut(&Case)) -> Result<Vec<Case>, 
     let mut cases = Vec::new();
     for path in files {
         let text = std::fs::read_to_string(&path).map_err(|e| UnreadablePath::new(&path, &e))?;
-        let case = Case { outcome: replay(&text), path };
-        seen(&case);
-        cases.push(case);
+        replay_file(&text, |name, outcome| {
+            let case = Case { path: path.clone(), name, outcome };
+            seen(&case);
+            cases.push(case);
+        });
     }
     Ok(cases)
 }
@@ -156,6 +180,14 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), UnreadablePath> 
         }
     }
     Ok(())
+}
+
+/// The file, and which of its recordings.
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path.display())?;
+        self.name.iter().try_for_each(|name| write!(f, ": {name}"))
+    }
 }
 
 /// A file or folder that cannot be read.

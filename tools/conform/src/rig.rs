@@ -121,7 +121,7 @@ impl Rig {
     /// Runs one line of ipvsadm's that the recorded kernel accepted.
     pub(crate) fn ipvsadm(&mut self, line: &str) -> Result<(), Stop> {
         match parsed(line)? {
-            Command::Change(change) => {
+            Command::Change { change, .. } => {
                 self.note(&change);
                 self.change(change)
             }
@@ -145,7 +145,7 @@ impl Rig {
     /// Runs one line of ipvsadm's that the recorded kernel refused with these words.
     pub(crate) fn ipvsadm_refuses(&mut self, line: &str, error: &str) -> Result<(), Stop> {
         let refused = match parsed(line) {
-            Ok(Command::Change(change)) => match self.director.apply(&[change]) {
+            Ok(Command::Change { change, .. }) => match self.director.apply(&[change]) {
                 Ok(()) => None,
                 Err((_, error)) => Some(error.to_string()),
             },
@@ -163,7 +163,7 @@ impl Rig {
     pub(crate) fn ipvsadm_says(&mut self, line: &str, rc: u8, stderr: &str) -> Result<(), Stop> {
         let got = match parsed(line)? {
             Command::List(_) => self.list(line).map(|_| (0, String::new()))?,
-            Command::Change(change) => {
+            Command::Change { change, .. } => {
                 self.note(&change);
                 match self.director.apply(&[change]) {
                     Ok(()) => (0, String::new()),

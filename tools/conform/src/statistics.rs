@@ -2,6 +2,7 @@
 //! kernel's two-second tick fell are compared by their size.
 
 use serde::Deserialize;
+use uvs_uvsadm::proc::{self, Proc};
 
 use crate::Stop;
 use crate::packet::Packet;
@@ -80,16 +81,7 @@ fn about(expected: &str, got: &str) -> Result<(), Stop> {
     }
 }
 
-/// /proc/net/ip_vs_stats, whose numbers are hexadecimal.
+/// /proc/net/ip_vs_stats.
 pub(crate) fn totals(rig: &Rig, expected: &str) -> Result<(), Stop> {
-    let (stats, rates) = rig.director().totals();
-    let row = |[a, b, c, d, e]: [u64; 5]| format!("{a:8X} {b:8X} {c:8X} {d:16X} {e:16X}\n");
-    let got = [
-        "   Total Incoming Outgoing         Incoming         Outgoing\n".to_owned(),
-        "   Conns  Packets  Packets            Bytes            Bytes\n".to_owned(),
-        row([stats.conns, stats.in_pkts, stats.out_pkts, stats.in_bytes, stats.out_bytes]),
-        "\n Conns/s   Pkts/s   Pkts/s          Bytes/s          Bytes/s\n".to_owned(),
-        row([rates.cps, rates.in_pps, rates.out_pps, rates.in_bps, rates.out_bps]),
-    ];
-    same(expected, &got.concat())
+    same(expected, &proc::stats(Proc::Stats, &rig.director().traffic()))
 }

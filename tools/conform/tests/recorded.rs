@@ -14,7 +14,7 @@ fn all_pass(folder: &str, at_least: usize) {
     let failed: Vec<String> = cases
         .iter()
         .filter(|case| case.outcome != Outcome::Passed)
-        .map(|case| format!("{}: {}", case.path.display(), case.outcome))
+        .map(|case| format!("{case}: {}", case.outcome))
         .collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));
     assert!(cases.len() >= at_least, "only {} recordings in {folder}", cases.len());
@@ -33,6 +33,26 @@ fn frames_are_the_kernels() {
 #[test]
 fn states_are_the_kernels() {
     all_pass("state", 45);
+}
+
+#[test]
+fn netlink_is_ipvsadms() {
+    all_pass("netlink", 155);
+}
+
+/// All but those for which a sync daemon has to run.
+#[test]
+fn command_lines_are_ipvsadms() {
+    let cases = run(&[cases("cli")], |_| {}).unwrap();
+    let name = |case: &uvs_conform::Case| case.name.clone().unwrap();
+    let of = |wanted: fn(&Outcome) -> bool| cases.iter().filter(move |case| wanted(&case.outcome));
+    let failed: Vec<String> = of(|o| matches!(o, Outcome::Differs(_) | Outcome::Malformed(_)))
+        .map(|case| format!("{case}: {}", case.outcome))
+        .collect();
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    let daemons: Vec<String> = of(|o| matches!(o, Outcome::NotSupported(_))).map(name).collect();
+    assert!(daemons.iter().all(|line| line.contains("daemon")), "{daemons:?}");
+    assert_eq!((cases.len(), daemons.len()), (222, 8), "{daemons:?}");
 }
 
 #[test]

@@ -6,25 +6,33 @@
 //! GET  /v1/settings      Settings       table size, timeouts, settings
 //! GET  /v1/traffic       Traffic        totals and rates over all services that ever were
 //! GET  /v1/counters      Counters       what became of every frame
+//! GET  /v1/config        Config         the whole configuration, with its version
+//! PUT  /v1/config        Config         makes it so, as one change, or not at all: Outcome
+//! GET  /v1/watch         Version        answers once the version is another than ?after=
 //! POST /v1/changes       [Change]       all of them or none; 409 and Refused when one is refused
 //! POST /v1/reload                       reads uvs.toml's rules and the file of services again
+//! GET  /v1/openapi.json                 all of this for programs
 //! ```
 //!
-//! The bodies are those of [`uvs_uvsadm::api`]. The socket is the owner's alone (mode 0600).
+//! The bodies are those of [`uvs_uvsadm::api`]. Whose the socket is says uvs.toml ([`Access`]);
+//! who changes something stands in the log.
+//!
+//! [`Access`]: crate::access::Access
 
-use std::collections::BTreeMap;
+mod body;
+mod counters;
+mod openapi;
+mod socket;
+
 use std::convert::Infallible;
-use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, State};
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Query, State};
+use axum::http::header::{CONTENT_TYPE, ETAG, IF_MATCH};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -32,16 +40,21 @@ use hyper::body::{Bytes, Frame};
 use rustix::process::setpriority_process;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
-use uvs_engine::counters::Totals;
-use uvs_engine::proto::tcp;
+use utoipa::{IntoParams, ToSchema};
 use uvs_engine::snapshot::Rules;
-use uvs_uvsadm::api::{ApiError, Change, Rates, Service, Setting, Settings, Stats, Timeouts};
+use uvs_uvsadm::api::{
+    Change, Config, Conn, Outcome, Refused, Service, Setting, Settings, Traffic, Version,
+};
 
 use crate::conns;
-use crate::control::{ChangeError, Control};
+use crate::control::Control;
+use crate::document;
+use body::{Checked, Refusal};
+use socket::Peer;
 
-/// Largest body that is read, in bytes.
-const MAX_BODY: usize = 64 << 20;
+pub use counters::{Counters, WorkerCounters};
+pub use openapi::openapi;
+pub use socket::{Socket, SocketError};
 
 /// Pieces of a listing that wait for a client to read them.
 const CHUNKS: usize = 4;
@@ -50,111 +63,54 @@ const CHUNKS: usize = 4;
 /// gets about a quarter.
 const LISTING_NICE: i32 = 5;
 
-/// What became of every frame (INV-4), as [`Totals`] has it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counters {
-    /// Frames received.
-    pub rx: u64,
-    /// Bytes received.
-    pub rx_bytes: u64,
-    /// Received frames sent on.
-    pub tx: u64,
-    /// Bytes sent on.
-    pub tx_bytes: u64,
-    /// Frames that wait for an Ethernet address.
-    pub waiting: u64,
-    /// Frames whose bytes went on in others: fragments in their packets, packets in fragments.
-    #[serde(default)]
-    pub merged: u64,
-    /// Frames that were made of parts of packets.
-    #[serde(default)]
-    pub parted: u64,
-    /// Frames that the engine made itself.
-    pub originated: u64,
-    /// Frames handed to the host, by reason; reasons without a frame are left out.
-    pub to_host: BTreeMap<String, u64>,
-    /// Frames dropped, by reason; reasons without a frame are left out.
-    pub drops: BTreeMap<String, u64>,
-    /// Each worker's share, worker 0 first.
-    #[serde(default)]
-    pub workers: Vec<WorkerCounters>,
-}
-
-/// One worker's share of [`Counters`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WorkerCounters {
-    /// Frames received.
-    pub rx: u64,
-    /// Received frames sent on.
-    pub tx: u64,
-}
-
-impl From<&Totals> for WorkerCounters {
-    fn from(totals: &Totals) -> Self {
-        Self { rx: totals.rx, tx: totals.tx }
-    }
-}
-
-impl Counters {
-    /// Frames handed to the host.
-    pub fn host_frames(&self) -> u64 {
-        self.to_host.values().sum()
-    }
-
-    /// Frames dropped.
-    pub fn dropped_frames(&self) -> u64 {
-        self.drops.values().sum()
-    }
-
-    /// Whether `rx + parted = tx + to_host + sum(drops) + merged + waiting`.
-    pub fn balanced(&self) -> bool {
-        let gone = self.tx + self.host_frames() + self.dropped_frames() + self.merged;
-        self.rx + self.parted == gone + self.waiting
-    }
-}
-
-impl From<&Totals> for Counters {
-    fn from(totals: &Totals) -> Self {
-        let some = |(name, count): (&str, u64)| (count > 0).then(|| (name.to_owned(), count));
-        Self {
-            rx: totals.rx,
-            rx_bytes: totals.rx_bytes,
-            tx: totals.tx,
-            tx_bytes: totals.tx_bytes,
-            waiting: totals.waiting,
-            merged: totals.merged,
-            parted: totals.parted,
-            originated: totals.originated,
-            to_host: totals.to_host.iter().filter_map(|(r, n)| some((r.as_str(), *n))).collect(),
-            drops: totals.drops.iter().filter_map(|(r, n)| some((r.as_str(), *n))).collect(),
-            workers: Vec::new(),
-        }
-    }
-}
-
-/// Totals and rates of all services together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Traffic {
-    /// Totals since the start or the last `-Z`.
-    pub stats: Stats,
-    /// What happens a second.
-    pub rates: Rates,
-}
-
-/// Why changes were not made; none of them was.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refused {
-    /// Which change, from 0.
-    pub change: usize,
-    /// Why.
-    pub error: ApiError,
-}
+/// How long a watch waits before it says that nothing has changed.
+const WATCH: Duration = Duration::from_secs(30);
 
 /// What a reload did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Reloaded {
     /// How many changes it took.
     pub changes: usize,
+}
+
+/// What is done with a list of changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// All are made, or none.
+    #[default]
+    All,
+    /// Each counts for itself: what can be made is, the answer says what cannot.
+    Each,
+    /// Nothing is made; the answer says what each would do.
+    DryRun,
+}
+
+/// How changes are to be made.
+#[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(default, deny_unknown_fields)]
+struct How {
+    /// What is done with them.
+    mode: Mode,
+}
+
+/// How a configuration is to be replaced.
+#[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(default, deny_unknown_fields)]
+struct Trial {
+    /// Only say what would be done.
+    dry_run: bool,
+}
+
+/// What a watch waits for.
+#[derive(Clone, Copy, Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct After {
+    /// The version that is known already.
+    after: u64,
 }
 
 /// The API's routes.
@@ -165,18 +121,33 @@ pub fn router(control: Control) -> Router {
         .route("/v1/settings", get(settings))
         .route("/v1/traffic", get(traffic))
         .route("/v1/counters", get(counters))
+        .route("/v1/config", get(config).put(replace))
+        .route("/v1/watch", get(watch))
         .route("/v1/changes", post(changes))
         .route("/v1/reload", post(reload))
-        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .route("/v1/openapi.json", get(async || ([(CONTENT_TYPE, JSON)], openapi())))
+        // `Checked` has a limit of its own, and a sentence for it.
+        .layer(DefaultBodyLimit::disable())
         .with_state(control)
 }
 
+const JSON: &str = "application/json";
+
+/// Services, servers, statistics.
+#[utoipa::path(get, path = "/v1/services", responses((status = 200, body = [Service])))]
 async fn services(State(control): State<Control>) -> Json<Vec<Service>> {
     Json(control.services().iter().map(Service::from).collect())
 }
 
+/// The connection table: a line of JSON each.
+///
 /// The listing is written by a thread of its own that steps back for all others, and not before
 /// the client has read what came before.
+#[utoipa::path(
+    get,
+    path = "/v1/connections",
+    responses((status = 200, body = Conn, content_type = "application/x-ndjson"))
+)]
 async fn connections(State(control): State<Control>) -> Result<Response, (StatusCode, String)> {
     let (sender, receiver) = mpsc::channel(CHUNKS);
     let write = move || {
@@ -208,8 +179,9 @@ impl hyper::body::Body for Chunks {
     }
 }
 
+/// Table size, timeouts, settings.
+#[utoipa::path(get, path = "/v1/settings", responses((status = 200, body = Settings)))]
 async fn settings(State(control): State<Control>) -> Json<Settings> {
-    let seconds = |ticks: uvs_engine::clock::Ticks| ticks.to_duration().as_secs() as u32;
     let Rules { timeouts, settings, .. } = control.rules();
     let setting = |(setting, value): (&uvs_engine::settings::Setting, u32)| Setting {
         name: setting.name.to_owned(),
@@ -221,149 +193,131 @@ async fn settings(State(control): State<Control>) -> Json<Settings> {
     };
     Json(Settings {
         table_size: control.table().capacity() as u64,
-        timeouts: Timeouts {
-            tcp: seconds(timeouts.tcp[usize::from(tcp::ESTABLISHED)]),
-            tcp_fin: seconds(timeouts.tcp[usize::from(tcp::FIN_WAIT)]),
-            udp: seconds(timeouts.udp),
-        },
+        timeouts: document::timeouts(&timeouts),
         settings: settings.iter().map(setting).collect(),
     })
 }
 
+/// Totals and rates over all services that ever were.
+#[utoipa::path(get, path = "/v1/traffic", responses((status = 200, body = Traffic)))]
 async fn traffic(State(control): State<Control>) -> Json<Traffic> {
-    let (stats, rates) = control.traffic();
-    Json(Traffic { stats, rates })
+    Json(control.traffic())
 }
 
+/// What became of every frame.
+#[utoipa::path(get, path = "/v1/counters", responses((status = 200, body = Counters)))]
 async fn counters(State(control): State<Control>) -> Json<Counters> {
     let workers = control.worker_totals().iter().map(WorkerCounters::from).collect();
     Json(Counters { workers, ..Counters::from(&control.totals()) })
 }
 
+/// The whole configuration, with its version (`ETag` as well).
+#[utoipa::path(get, path = "/v1/config", responses((status = 200, body = Config)))]
+async fn config(State(control): State<Control>) -> Response {
+    let config = control.document();
+    let tag = format!("\"{}\"", config.version.unwrap_or_default());
+    ([(ETAG, tag)], Json(config)).into_response()
+}
+
+/// Makes the configuration what the body says, as one change or not at all.
+#[utoipa::path(
+    put,
+    path = "/v1/config",
+    params(Trial, ("If-Match" = Option<String>, Header, description = "The version, as its ETag")),
+    request_body = Config,
+    responses(
+        (status = 200, body = Outcome),
+        (status = 409, body = Refused),
+        (status = 412, description = "The configuration is of another version", body = String),
+        (status = 422, description = "The body has another shape", body = String),
+    )
+)]
+async fn replace(
+    State(control): State<Control>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Query(trial): Query<Trial>,
+    headers: HeaderMap,
+    Checked(mut wanted): Checked<Config>,
+) -> Result<Json<Outcome>, Refusal> {
+    if let Some(tag) = headers.get(IF_MATCH) {
+        wanted.version = version(tag.to_str().unwrap_or_default())?;
+    }
+    let outcome = control.replace(&wanted, trial.dry_run)?;
+    if !trial.dry_run {
+        log(&peer, outcome.changes.len(), outcome.version);
+    }
+    Ok(Json(outcome))
+}
+
+/// The version of an `If-Match`; `*` is any.
+fn version(tag: &str) -> Result<Option<u64>, Refusal> {
+    match tag.trim_start_matches("W/").trim_matches('"') {
+        "*" => Ok(None),
+        number => number.parse().map(Some).map_err(|_| {
+            let sentence = format!("If-Match is {tag}; it has to be a version, as in \"5\"");
+            Refusal::Told(StatusCode::BAD_REQUEST, sentence)
+        }),
+    }
+}
+
+/// Answers with the version once it is another than the one that is known, or after half a minute.
+#[utoipa::path(get, path = "/v1/watch", params(After), responses((status = 200, body = Version)))]
+async fn watch(
+    State(control): State<Control>,
+    Query(After { after }): Query<After>,
+) -> Json<Version> {
+    let mut versions = control.watch();
+    let changed = versions.wait_for(|version| *version != after);
+    // Neither the end of the wait nor that of the engine is an error of the request.
+    let _ = tokio::time::timeout(WATCH, changed).await;
+    let version = *versions.borrow();
+    Json(Version { version })
+}
+
+/// Makes changes, as `mode` says.
+#[utoipa::path(
+    post,
+    path = "/v1/changes",
+    params(How),
+    request_body = [Change],
+    responses(
+        (status = 200, body = Outcome),
+        (status = 409, body = Refused),
+        (status = 422, description = "The body has another shape", body = String),
+    )
+)]
 async fn changes(
     State(control): State<Control>,
-    Json(changes): Json<Vec<Change>>,
-) -> Result<(), (StatusCode, Json<Refused>)> {
-    control.change(&changes).map_err(|error| {
-        let (change, error) = match error {
-            ChangeError::Refused(change, error) => (change, error),
-            ChangeError::Steer(error) => (0, ApiError::not_supported(error.to_string())),
-        };
-        (StatusCode::CONFLICT, Json(Refused { change, error }))
-    })
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Query(how): Query<How>,
+    Checked(changes): Checked<Vec<Change>>,
+) -> Result<Json<Outcome>, Refusal> {
+    let outcome = match how.mode {
+        Mode::All => Outcome { version: control.change(&changes)?, ..Outcome::default() },
+        Mode::Each => control.change_each(&changes)?,
+        Mode::DryRun => return Ok(Json(control.trial(&changes))),
+    };
+    log(&peer, changes.len() - outcome.refused.len(), outcome.version);
+    Ok(Json(outcome))
 }
 
-async fn reload(State(control): State<Control>) -> Result<Json<Reloaded>, (StatusCode, String)> {
-    let reloaded = control.reload().map(|changes| Json(Reloaded { changes }));
-    reloaded.map_err(|sentence| (StatusCode::CONFLICT, sentence))
+/// Reads uvs.toml's rules and the file of services again.
+#[utoipa::path(
+    post,
+    path = "/v1/reload",
+    responses((status = 200, body = Reloaded), (status = 409, body = String))
+)]
+async fn reload(
+    State(control): State<Control>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+) -> Result<Json<Reloaded>, Refusal> {
+    let told = |sentence| Refusal::Told(StatusCode::CONFLICT, sentence);
+    let changes = control.reload().map_err(told)?;
+    let version = *control.watch().borrow();
+    log(&peer, changes, version);
+    Ok(Json(Reloaded { changes }))
 }
 
-/// Why the socket cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum SocketError {
-    /// Another engine answers on it.
-    #[error("another engine answers on {0}; stop it, or give this one another `socket`")]
-    InUse(PathBuf),
-    /// Something else is there.
-    #[error("{0} is there and is no socket; remove it, or give the engine another `socket`")]
-    NoSocket(PathBuf),
-    /// The system refused.
-    #[error("cannot listen on {path}: {source}")]
-    Refused {
-        /// The socket.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-}
-
-/// The API's socket; dropped, its file is gone.
-#[derive(Debug)]
-pub struct Socket {
-    path: PathBuf,
-    listener: std::os::unix::net::UnixListener,
-}
-
-impl Socket {
-    /// Listens on `path`. A socket that a dead engine left is replaced.
-    ///
-    /// # Errors
-    ///
-    /// See [`SocketError`].
-    pub fn open(path: &Path) -> Result<Self, SocketError> {
-        let refused = |source| SocketError::Refused { path: path.to_owned(), source };
-        if let Ok(found) = path.symlink_metadata() {
-            if !found.file_type().is_socket() {
-                return Err(SocketError::NoSocket(path.to_owned()));
-            }
-            if UnixStream::connect(path).is_ok() {
-                return Err(SocketError::InUse(path.to_owned()));
-            }
-            std::fs::remove_file(path).map_err(refused)?;
-        }
-        let listener = std::os::unix::net::UnixListener::bind(path).map_err(refused)?;
-        let socket = Self { path: path.to_owned(), listener };
-        let owner_only = std::fs::Permissions::from_mode(0o600);
-        std::fs::set_permissions(path, owner_only).map_err(refused)?;
-        socket.listener.set_nonblocking(true).map_err(refused)?;
-        Ok(socket)
-    }
-
-    /// Serves the API until `until` is ready.
-    ///
-    /// # Errors
-    ///
-    /// The listener's.
-    pub async fn serve(
-        &self,
-        control: Control,
-        until: impl Future<Output = ()> + Send + 'static,
-    ) -> io::Result<()> {
-        let listener = tokio::net::UnixListener::from_std(self.listener.try_clone()?)?;
-        axum::serve(listener, router(control)).with_graceful_shutdown(until).await
-    }
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn path(name: &str) -> PathBuf {
-        std::env::temp_dir().join(format!("uvs-{name}-{}", std::process::id()))
-    }
-
-    #[test]
-    fn a_live_socket_is_left_alone_and_a_dead_one_replaced() {
-        let path = path("socket");
-        let first = Socket::open(&path).unwrap();
-        let second = Socket::open(&path).unwrap_err();
-        assert!(matches!(second, SocketError::InUse(_)), "{second}");
-        std::mem::forget(Socket {
-            path: path.clone(),
-            listener: first.listener.try_clone().unwrap(),
-        });
-        drop(first);
-        assert!(!path.exists());
-
-        let dead = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        drop(dead);
-        assert!(path.exists(), "as a killed engine leaves it");
-        drop(Socket::open(&path).unwrap());
-        assert!(!path.exists());
-    }
-
-    #[test]
-    fn a_file_that_is_no_socket_is_left_alone() {
-        let path = path("file");
-        std::fs::write(&path, "mine").unwrap();
-        assert!(matches!(Socket::open(&path), Err(SocketError::NoSocket(_))));
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
-        std::fs::remove_file(&path).unwrap();
-    }
+fn log(peer: &Peer, changes: usize, version: u64) {
+    tracing::info!("{changes} changes by {peer}; the configuration is of version {version}");
 }

@@ -10,9 +10,11 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use uvs_uvsadm::api::{Change, Conn, Service, Settings};
+use uvs_uvsadm::api::{
+    Change, Config, Conn, Outcome, Refused, Service, Settings, Traffic, Version,
+};
 
-use crate::api::{Counters, Refused, Reloaded};
+use crate::api::{Counters, Reloaded};
 
 /// Why the engine did not do or tell what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +28,7 @@ pub enum ClientError {
         source: io::Error,
     },
     /// The socket is somebody else's.
-    #[error("no permission to use {}; run as root or as the engine's owner", .0.display())]
+    #[error("no permission to use {}; run as root or as whom uvs.toml's [api] names", .0.display())]
     NotAllowed(PathBuf),
     /// A change was refused.
     #[error("{}", .0.error)]
@@ -110,9 +112,47 @@ impl Client {
         self.get("/v1/counters")
     }
 
+    /// Totals and rates over all services.
+    pub fn traffic(&self) -> Result<Traffic, ClientError> {
+        self.get("/v1/traffic")
+    }
+
     /// Makes all the changes, or none.
-    pub fn change(&self, changes: &[Change]) -> Result<(), ClientError> {
-        self.ask(Method::POST, "/v1/changes", Some(&changes)).map(drop)
+    pub fn change(&self, changes: &[Change]) -> Result<Outcome, ClientError> {
+        parse(&self.ask(Method::POST, "/v1/changes", Some(&changes))?)
+    }
+
+    /// Makes those of the changes that can be made, and says which cannot.
+    pub fn change_each(&self, changes: &[Change]) -> Result<Outcome, ClientError> {
+        parse(&self.ask(Method::POST, "/v1/changes?mode=each", Some(&changes))?)
+    }
+
+    /// What [`change_each`](Self::change_each) would do.
+    pub fn trial(&self, changes: &[Change]) -> Result<Outcome, ClientError> {
+        parse(&self.ask(Method::POST, "/v1/changes?mode=dry-run", Some(&changes))?)
+    }
+
+    /// The whole configuration.
+    pub fn config(&self) -> Result<Config, ClientError> {
+        self.get("/v1/config")
+    }
+
+    /// Makes the whole configuration what `wanted` says, as one change or not at all.
+    pub fn replace(&self, wanted: &Config) -> Result<Outcome, ClientError> {
+        parse(&self.ask(Method::PUT, "/v1/config", Some(wanted))?)
+    }
+
+    /// Waits for another version of the configuration than `after`, half a minute at most; says
+    /// which there is.
+    pub fn watch(&self, after: u64) -> Result<u64, ClientError> {
+        let Version { version } = self.get(&format!("/v1/watch?after={after}"))?;
+        Ok(version)
+    }
+
+    /// Whether somebody listens, and may be asked.
+    pub fn probe(&self) -> Result<(), ClientError> {
+        let stream = std::os::unix::net::UnixStream::connect(&self.path);
+        stream.map(drop).map_err(|source| self.unreachable(source))
     }
 
     /// Has the engine read its file of services again.

@@ -14,6 +14,7 @@ use uvs_engine::settings::{SettingError, Settings};
 use uvs_engine::snapshot::Rules;
 use uvs_uvsadm::api::Timeouts;
 
+use crate::access::{Access, ApiFile};
 use crate::desired::MAX_TIMEOUT;
 use crate::entry::set_timeouts;
 use crate::marks::{self, MarkFile};
@@ -44,6 +45,8 @@ pub struct Config {
     pub services: Option<PathBuf>,
     /// The API's socket.
     pub socket: PathBuf,
+    /// Whose it is.
+    pub access: Access,
     /// The settings at start; what the file leaves out has its default.
     pub settings: Settings,
     /// Timeouts at start, in seconds; 0 is the kernel's.
@@ -70,6 +73,8 @@ struct File {
     connections: Option<Spanned<u64>>,
     services: Option<PathBuf>,
     socket: Option<PathBuf>,
+    #[serde(default)]
+    api: ApiFile,
     #[serde(default)]
     settings: BTreeMap<Spanned<String>, Spanned<i64>>,
     #[serde(default)]
@@ -170,6 +175,7 @@ impl File {
     fn check(self, text: &str) -> Result<Config, Wrong> {
         let cores = self.cores()?;
         let (settings, timeouts) = (self.settings()?, self.timeouts.check()?);
+        let (socket, access) = (self.socket()?, self.api.access()?);
         let mut interfaces = vec![self.outside.get_ref().clone()];
         if let Some(inside) = self.inside {
             if inside.get_ref() == self.outside.get_ref() {
@@ -202,13 +208,26 @@ impl File {
             busy: self.busy,
             connections,
             services: self.services,
-            socket: self.socket.unwrap_or_else(|| DEFAULT_SOCKET.into()),
+            socket,
+            access,
             settings,
             timeouts,
             marks,
             file: None,
             connections_at: None,
         })
+    }
+
+    /// At the top, where it stood before there was `[api]`, or there.
+    fn socket(&self) -> Result<PathBuf, Wrong> {
+        match (&self.socket, &self.api.socket) {
+            (Some(_), Some(again)) => {
+                Err((again.span(), "`socket` is given twice; leave it out above".into()))
+            }
+            (Some(socket), None) => Ok(socket.clone()),
+            (None, Some(socket)) => Ok(socket.get_ref().clone()),
+            (None, None) => Ok(DEFAULT_SOCKET.into()),
+        }
     }
 
     fn settings(&self) -> Result<Settings, Wrong> {

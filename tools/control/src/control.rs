@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::watch;
 use uvs_engine::calls::Calls;
 use uvs_engine::clock::Clock;
 use uvs_engine::counters::{Counters, Totals};
@@ -13,7 +14,7 @@ use uvs_engine::service::{Endpoint, FTP, ServiceKey};
 use uvs_engine::snapshot::{Rules, Snapshot};
 use uvs_engine::table::Table;
 use uvs_forward::wire::protocol;
-use uvs_uvsadm::api::{ApiError, Change, Rates, Stats};
+use uvs_uvsadm::api::{self as document, ApiError, Change, Outcome, Refused, Traffic};
 
 use crate::config::Config;
 use crate::director::Director;
@@ -30,6 +31,8 @@ struct Inner {
     follower: Option<Follower>,
     /// Removed services whose connections are still steered.
     lingering: HashSet<ServiceKey>,
+    /// Counts changes; who watches is told.
+    version: watch::Sender<u64>,
 }
 
 /// See the module; clones are of the same engine.
@@ -95,9 +98,24 @@ pub enum ChangeError {
     /// The number of the change, from 0, and why it is refused.
     #[error("{1}")]
     Refused(usize, ApiError),
+    /// The configuration is of another version by now.
+    #[error(
+        "the configuration is of version {version} by now, not {expected}; read it again and \
+         change that"
+    )]
+    Stale {
+        /// The version that was to be replaced.
+        expected: u64,
+        /// The version that is there.
+        version: u64,
+    },
     /// The steering program does not follow.
     #[error(transparent)]
     Steer(#[from] SteerError),
+}
+
+fn told(refused: Vec<(usize, ApiError)>) -> Vec<Refused> {
+    refused.into_iter().map(|(change, error)| Refused { change, error }).collect()
 }
 
 impl Control {
@@ -121,7 +139,9 @@ impl Control {
 
     fn of(parts: Parts, follower: Option<Follower>) -> Self {
         let Parts { director, steering, table, calls, clock, counters, config } = parts;
-        let inner = Inner { director, steering, follower, lingering: HashSet::new() };
+        let lingering = HashSet::new();
+        let (version, _) = watch::channel(1);
+        let inner = Inner { director, steering, follower, lingering, version };
         let (inner, config) = (Arc::new(Mutex::new(inner)), Arc::new(config));
         Self { inner, table, calls, clock, counters, config }
     }
@@ -140,13 +160,75 @@ impl Control {
         lock(&self.inner)
     }
 
-    /// Makes all the changes, or none.
+    /// Makes all the changes, or none; says the version that they make.
     ///
     /// # Errors
     ///
     /// The first change that is refused.
-    pub fn change(&self, changes: &[Change]) -> Result<(), ChangeError> {
-        self.lock().change(changes)
+    pub fn change(&self, changes: &[Change]) -> Result<u64, ChangeError> {
+        let mut inner = self.lock();
+        inner.change(changes)?;
+        Ok(inner.version())
+    }
+
+    /// Makes those of the changes that can be made, and says which cannot.
+    ///
+    /// # Errors
+    ///
+    /// The steering program does not follow.
+    pub fn change_each(&self, changes: &[Change]) -> Result<Outcome, ChangeError> {
+        let mut inner = self.lock();
+        let refused = inner.director.apply_each(changes);
+        if refused.len() < changes.len() {
+            inner.follow()?;
+        }
+        Ok(Outcome { version: inner.version(), changes: Vec::new(), refused: told(refused) })
+    }
+
+    /// What [`change_each`](Self::change_each) would do.
+    pub fn trial(&self, changes: &[Change]) -> Outcome {
+        let inner = self.lock();
+        let (changes, refused) = inner.director.trial(changes);
+        Outcome { version: inner.version(), changes, refused: told(refused) }
+    }
+
+    /// The whole configuration.
+    pub fn document(&self) -> document::Config {
+        let inner = self.lock();
+        crate::document::of(&inner.director, inner.version())
+    }
+
+    /// Makes the whole configuration what `wanted` says, or nothing; with `dry_run` nothing, but
+    /// says what would be done.
+    ///
+    /// # Errors
+    ///
+    /// Another version than `wanted` is of; a change that is refused.
+    pub fn replace(
+        &self,
+        wanted: &document::Config,
+        dry_run: bool,
+    ) -> Result<Outcome, ChangeError> {
+        let mut inner = self.lock();
+        let version = inner.version();
+        if let Some(expected) = wanted.version.filter(|expected| *expected != version) {
+            return Err(ChangeError::Stale { expected, version });
+        }
+        let changes = crate::document::plan(&inner.director, wanted)
+            .map_err(|error| ChangeError::Refused(0, error))?;
+        if dry_run {
+            let refused = told(inner.director.trial(&changes).1);
+            return Ok(Outcome { version, changes, refused });
+        }
+        if !changes.is_empty() {
+            inner.change(&changes)?;
+        }
+        Ok(Outcome { version: inner.version(), changes, refused: Vec::new() })
+    }
+
+    /// The version of the configuration, now and whenever it changes.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.lock().version.subscribe()
     }
 
     /// Makes timeouts, settings and marks what `rules` say and the services what `targets` say, or
@@ -159,7 +241,9 @@ impl Control {
         let mut inner = self.lock();
         let plan = targets.map(|targets| inner.director.plan(targets)).unwrap_or_default();
         let changes = plan.len() + differences(inner.director.rules(), &rules);
-        inner.change_with(rules, &plan)?;
+        if changes > 0 {
+            inner.change_with(rules, &plan)?;
+        }
         Ok(changes)
     }
 
@@ -215,8 +299,8 @@ impl Control {
     }
 
     /// Totals and rates over all services that ever were, as of the last tick.
-    pub fn traffic(&self) -> (Stats, Rates) {
-        self.lock().director.totals()
+    pub fn traffic(&self) -> Traffic {
+        self.lock().director.traffic()
     }
 
     /// What the workers counted.
@@ -249,6 +333,10 @@ fn differences(old: &Rules, new: &Rules) -> usize {
 }
 
 impl Inner {
+    fn version(&self) -> u64 {
+        *self.version.borrow()
+    }
+
     fn change(&mut self, changes: &[Change]) -> Result<(), ChangeError> {
         self.change_with(self.director.rules().clone(), changes)
     }
@@ -257,6 +345,12 @@ impl Inner {
         self.director
             .apply_with(rules, changes)
             .map_err(|(number, error)| ChangeError::Refused(number, error))?;
+        self.follow()
+    }
+
+    /// What was published is counted, steered, and its servers' neighbours are kept.
+    fn follow(&mut self) -> Result<(), ChangeError> {
+        self.version.send_modify(|version| *version += 1);
         self.steer()?;
         if let Some(follower) = &self.follower {
             let views = self.director.services();

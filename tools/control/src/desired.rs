@@ -12,7 +12,7 @@ use uvs_engine::snapshot::Rules;
 use uvs_sched::{Name, ServerId};
 use uvs_uvsadm::api::{
     ApiError, Change, DestConfig, Endpoint, ErrorCode, Method, Netmask, Persistence, ServiceConfig,
-    ServiceKey, Timeouts,
+    ServiceKey, Target, Timeouts,
 };
 
 use crate::entry::{DestEntry, Removed, ServiceEntry, set_timeouts};
@@ -101,6 +101,30 @@ impl Desired {
         }
     }
 
+    /// Applies those of the changes that can be; says which cannot be, and why.
+    pub(crate) fn apply_each(
+        &mut self,
+        changes: &[Change],
+        workers: usize,
+    ) -> Vec<(usize, ApiError)> {
+        let mut refused = Vec::new();
+        for (number, change) in changes.iter().enumerate() {
+            if let Err(reason) = self.apply(change, workers) {
+                refused.push((number, reason.told(change)));
+            }
+        }
+        refused
+    }
+
+    /// The services as a plan's target: servers in the order in which they were added.
+    pub(crate) fn targets(&self) -> BTreeMap<ServiceKey, Target> {
+        let target = |(key, entry): (&ServiceKey, &Arc<ServiceEntry>)| {
+            let dests = entry.dests.iter().rev().map(|dest| dest.config).collect();
+            (*key, Target { service: entry.config.clone(), dests })
+        };
+        self.services.iter().map(target).collect()
+    }
+
     fn service(&mut self, key: &ServiceKey) -> Result<&mut ServiceEntry, Refused> {
         let entry = self.services.get_mut(key).ok_or(ErrorCode::NoSuchService)?;
         Ok(Arc::make_mut(entry))
@@ -168,7 +192,7 @@ impl Desired {
         dest.last_weight = config.weight;
         let entry = self.service(key)?;
         entry.dests.insert(0, dest);
-        entry.change();
+        entry.change_servers();
         Ok(())
     }
 
@@ -177,7 +201,7 @@ impl Desired {
         check_dest(key, config)?;
         let at = entry.find(&config.endpoint()).ok_or(ErrorCode::NoSuchDest)?;
         entry.dests[at].set(*config);
-        entry.change();
+        entry.change_servers();
         Ok(())
     }
 
@@ -185,7 +209,7 @@ impl Desired {
         let entry = self.service(key)?;
         let at = entry.find(dest).ok_or(ErrorCode::NoSuchDest)?;
         let dest = entry.dests.remove(at);
-        entry.change();
+        entry.change_servers();
         let removed = entry.removed(dest);
         self.removed.push(removed);
         Ok(())

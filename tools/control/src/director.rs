@@ -13,7 +13,7 @@ use uvs_engine::marks::Marks;
 use uvs_engine::publish::Published;
 use uvs_engine::service::{Dest, Service, ServiceKey as EngineKey};
 use uvs_engine::snapshot::{Rules, Snapshot};
-use uvs_uvsadm::api::{ApiError, Change, DestConfig, Rates, ServiceKey, Stats};
+use uvs_uvsadm::api::{ApiError, Change, DestConfig, ServiceKey, Traffic};
 
 use crate::desired::Desired;
 use crate::entry::{ServiceEntry, engine_key};
@@ -39,7 +39,7 @@ impl Director {
         Self {
             workers,
             desired: Desired::default(),
-            ledger: Ledger::default(),
+            ledger: Ledger::new(workers),
             published: Published::new(Snapshot::empty(fib.clone())),
             fib,
             fresh: false,
@@ -75,21 +75,52 @@ impl Director {
         rules: Rules,
         changes: &[Change],
     ) -> Result<(), (usize, ApiError)> {
+        let mut next = self.next(rules);
+        for (number, change) in changes.iter().enumerate() {
+            next.apply(change, self.workers).map_err(|refused| (number, refused.told(change)))?;
+        }
+        self.take(next);
+        Ok(())
+    }
+
+    /// Applies those of the changes that can be, in order; says which cannot be, and why.
+    pub fn apply_each(&mut self, changes: &[Change]) -> Vec<(usize, ApiError)> {
+        let mut next = self.next(self.desired.rules.clone());
+        let refused = next.apply_each(changes, self.workers);
+        self.take(next);
+        refused
+    }
+
+    /// What [`apply_each`](Self::apply_each) would do, as changes from what is configured, and what
+    /// it would refuse; does nothing.
+    pub fn trial(&self, changes: &[Change]) -> (Vec<Change>, Vec<(usize, ApiError)>) {
+        let mut next = self.desired.clone();
+        let refused = next.apply_each(changes, self.workers);
+        let mut plan = self.plan(&next.targets());
+        let made = |number: &usize| refused.iter().all(|(other, _)| other != number);
+        let others = (0..changes.len()).filter(made).map(|number| &changes[number]);
+        plan.extend(others.filter(|change| !change.is_of_table()).cloned());
+        (plan, refused)
+    }
+
+    /// A copy to try changes on.
+    fn next(&self, rules: Rules) -> Desired {
         let mut next = self.desired.clone();
         if self.published.settled() {
             next.forget_idle();
         }
         next.set_rules(rules);
-        for (number, change) in changes.iter().enumerate() {
-            next.apply(change, self.workers).map_err(|refused| (number, refused.told(change)))?;
-        }
+        next
+    }
+
+    /// Keeps and publishes what was tried.
+    fn take(&mut self, mut next: Desired) {
         self.ledger.follow(next.new_traffic.drain(..));
         if std::mem::take(&mut next.zeroed) {
-            self.ledger.estimator.zero();
+            self.ledger.zero();
         }
         self.desired = next;
         self.publish();
-        Ok(())
     }
 
     /// Two seconds have passed: statistics move on, and so do the schedulers that keep time.
@@ -130,8 +161,8 @@ impl Director {
     }
 
     /// Totals and rates over all services that ever were, as of the last tick.
-    pub fn totals(&self) -> (Stats, Rates) {
-        (self.ledger.estimator.stats(), self.ledger.estimator.rates())
+    pub fn traffic(&self) -> Traffic {
+        self.ledger.traffic()
     }
 
     /// What names services that were removed while servers of them have connections.
@@ -144,11 +175,7 @@ impl Director {
     /// What is configured, as a target for [`plan`](Self::plan): servers in the order in which
     /// they were added.
     pub fn targets(&self) -> BTreeMap<ServiceKey, Target> {
-        let target = |(key, entry): (&ServiceKey, &Arc<ServiceEntry>)| {
-            let dests = entry.dests.iter().rev().map(|dest| dest.config).collect();
-            (*key, Target { service: entry.config.clone(), dests })
-        };
-        self.desired.services.iter().map(target).collect()
+        self.desired.targets()
     }
 
     /// The changes that lead from what is configured to `target`, without touching what is equal.

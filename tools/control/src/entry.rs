@@ -44,6 +44,8 @@ pub(crate) struct ServiceEntry {
     pub(crate) built: Option<Arc<Service>>,
     /// The scheduler before the change, whose position the next one takes over.
     pub(crate) before: Option<Arc<Service>>,
+    /// Whether its servers are others since then, so that the position moves.
+    pub(crate) other_servers: bool,
 }
 
 /// A server that was removed while connections were left (the kernel's trash).
@@ -69,7 +71,14 @@ impl ServiceEntry {
     /// A service without servers.
     pub(crate) fn new(config: ServiceConfig, scheduler: Name, workers: usize) -> Self {
         let meter = Meter::new(workers);
-        Self { config, scheduler, meter, dests: Vec::new(), built: None, before: None }
+        let (dests, built, before, other_servers) = (Vec::new(), None, None, false);
+        Self { config, scheduler, meter, dests, built, before, other_servers }
+    }
+
+    /// Notes that the workers' part is to be built anew, over other servers.
+    pub(crate) fn change_servers(&mut self) {
+        self.other_servers = true;
+        self.change();
     }
 
     /// Notes that the workers' part is to be built anew.
@@ -118,9 +127,10 @@ impl ServiceEntry {
     pub(crate) fn build(&mut self, rules: &Rules) {
         let list: Servers = self.dests.iter().map(DestEntry::server).collect();
         let flags = scheduler_flags(&self.config.flags);
-        let scheduler = match self.before.take() {
-            Some(before) => before.scheduler.rebuild(list.clone(), flags),
-            None => Scheduler::build(self.scheduler, list.clone(), flags),
+        let scheduler = match (self.before.take(), std::mem::take(&mut self.other_servers)) {
+            (Some(before), true) => before.scheduler.rebuild(list.clone(), flags),
+            (Some(before), false) => before.scheduler.renew(list.clone(), flags),
+            (None, _) => Scheduler::build(self.scheduler, list.clone(), flags),
         };
         let key = &self.config.key;
         let common = Common {

@@ -7,6 +7,8 @@ use uvs_engine::counters::Traffic;
 use uvs_sched::Load;
 use uvs_uvsadm::api::{Dest, DestConfig, Rates, Service, ServiceConfig, Stats};
 
+pub use uvs_uvsadm::api::Target;
+
 /// A server as it is listed.
 #[derive(Clone, Debug)]
 pub struct DestView {
@@ -62,13 +64,4 @@ impl From<&ServiceView> for Service {
             dests: view.dests.iter().map(Dest::from).collect(),
         }
     }
-}
-
-/// A service as a file of rules wants it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// The service.
-    pub service: ServiceConfig,
-    /// Its servers, in the order in which they are to be added.
-    pub dests: Vec<DestConfig>,
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use uvs_engine::counters::{Traffic, TrafficTotal};
-use uvs_uvsadm::api::{Rates, Stats};
+use uvs_uvsadm::api::{self, Rates, Stats};
 
 /// Binary places of a connection or packet rate, and of a byte rate.
 const COUNT_PLACES: u32 = 10;
@@ -97,32 +97,61 @@ impl Meter {
     }
 }
 
-/// The sum over all services that ever were.
-#[derive(Debug, Default)]
+/// The sum over all services that ever were, worker by worker.
+#[derive(Debug)]
 pub(crate) struct Ledger {
     /// Services that may still count, removed ones included.
     live: Vec<Arc<Traffic>>,
-    gone: TrafficTotal,
-    pub(crate) estimator: Estimator,
+    /// By worker, what removed services counted in the end.
+    gone: Vec<TrafficTotal>,
+    workers: Vec<Estimator>,
+    sum: Estimator,
 }
 
 impl Ledger {
+    /// The sum over no services yet, for `workers` workers.
+    pub(crate) fn new(workers: usize) -> Self {
+        Self {
+            live: Vec::new(),
+            gone: vec![TrafficTotal::default(); workers],
+            workers: vec![Estimator::default(); workers],
+            sum: Estimator::default(),
+        }
+    }
+
     /// Takes in new services' counters.
     pub(crate) fn follow(&mut self, new: impl IntoIterator<Item = Arc<Traffic>>) {
         self.live.extend(new);
     }
 
     pub(crate) fn tick(&mut self) {
-        let mut sum = TrafficTotal::default();
-        let gone = &mut self.gone;
+        let (mut sums, gone) = (vec![TrafficTotal::default(); self.gone.len()], &mut self.gone);
         self.live.retain(|traffic| {
             // Whoever counts has a reference; without one the figures are final.
             let counts = Arc::strong_count(traffic) > 1;
-            add(if counts { &mut sum } else { gone }, &traffic.total());
+            let shares = if counts { &mut sums } else { &mut *gone };
+            (0..traffic.workers()).zip(shares).for_each(|(worker, share)| {
+                add(share, &traffic.of(worker));
+            });
             counts
         });
-        add(&mut sum, gone);
-        self.estimator.tick(sum);
+        let mut all = TrafficTotal::default();
+        for ((sum, gone), worker) in sums.iter_mut().zip(&self.gone).zip(&mut self.workers) {
+            add(sum, gone);
+            worker.tick(*sum);
+            add(&mut all, sum);
+        }
+        self.sum.tick(all);
+    }
+
+    pub(crate) fn zero(&mut self) {
+        self.workers.iter_mut().for_each(Estimator::zero);
+        self.sum.zero();
+    }
+
+    pub(crate) fn traffic(&self) -> api::Traffic {
+        let workers = self.workers.iter().map(Estimator::stats).collect();
+        api::Traffic { stats: self.sum.stats(), rates: self.sum.rates(), workers }
     }
 }
 
@@ -201,17 +230,22 @@ mod tests {
 
     #[test]
     fn the_sum_outlives_its_services() {
-        let mut ledger = Ledger::default();
-        let (one, two) = (Arc::new(Traffic::new(1)), Arc::new(Traffic::new(1)));
+        let mut ledger = Ledger::new(2);
+        let (one, two) = (Arc::new(Traffic::new(2)), Arc::new(Traffic::new(2)));
         ledger.follow([one.clone(), two.clone()]);
         one.incoming(0, 100);
-        two.incoming(0, 50);
+        two.incoming(1, 50);
         drop(one);
         ledger.tick();
         assert_eq!(ledger.live.len(), 1);
-        two.incoming(0, 50);
-        assert_eq!(ledger.estimator.stats().in_bytes, 150, "until the next tick");
+        two.incoming(1, 50);
+        assert_eq!(ledger.traffic().stats.in_bytes, 150, "until the next tick");
         ledger.tick();
-        assert_eq!((ledger.estimator.stats().in_bytes, ledger.estimator.stats().in_pkts), (200, 3));
+        let api::Traffic { stats, workers, .. } = ledger.traffic();
+        assert_eq!((stats.in_bytes, stats.in_pkts), (200, 3));
+        let shares: Vec<_> = workers.iter().map(|share| share.in_bytes).collect();
+        assert_eq!(shares, [100, 100]);
+        ledger.zero();
+        assert_eq!(ledger.traffic().workers, [Stats::default(); 2]);
     }
 }

@@ -1,15 +1,12 @@
 //! The connection table is listed while a worker goes on, in little memory however large it is.
 
+mod engine;
+
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use uvs_control::api::Socket;
-use uvs_control::client::Client;
-use uvs_control::config::Config;
-use uvs_control::control::Control;
-use uvs_control::director::Director;
-use uvs_engine::clock::{Clock, Ticks};
+use engine::Engine;
+use uvs_engine::clock::Ticks;
 use uvs_engine::table::{NewConn, Owner, Table};
 
 /// Some 20 MB as text.
@@ -52,20 +49,6 @@ fn resident() -> u64 {
     pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
 }
 
-/// An engine's API on a socket, over a table.
-fn serve(table: &Arc<Table>, name: &str) -> Client {
-    let path = std::env::temp_dir().join(format!("uvs-{name}-{}", std::process::id()));
-    let config = Config::parse("outside = \"eth0\"", "uvs.toml").unwrap();
-    let clock = Clock::manual(Ticks(0));
-    let control = Control::without_ports(Director::idle(), table.clone(), clock, config);
-    let socket = Socket::open(&path).unwrap();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(socket.serve(control, std::future::pending())).unwrap();
-    });
-    Client::new(&path)
-}
-
 /// Opens and ends connections as a worker does, and counts them, until told to stop.
 fn work(owner: &mut Owner, stop: &AtomicBool, done: &AtomicU64) {
     // Relaxed: numbers by themselves.
@@ -85,7 +68,7 @@ fn a_large_table_is_listed_in_little_memory_while_a_worker_goes_on() {
     for number in 0..CONNS {
         insert(&mut owner, &conn(number, 1000));
     }
-    let client = serve(&table, "listing");
+    let client = Engine::over(&table, "listing").client;
     // Once before, so that what is taken once and for all is not counted.
     client.each_connection(|_| ControlFlow::Break(())).unwrap();
 
@@ -128,7 +111,7 @@ fn breaking_off_does_no_harm() {
     for number in 0..10_000 {
         insert(&mut owners[0], &conn(number, 1000));
     }
-    let client = serve(&table, "broken-off");
+    let client = Engine::over(&table, "broken-off").client;
     for _ in 0..20 {
         let mut seen = 0;
         let first_ten = |_| {

@@ -12,9 +12,8 @@ use uvs_ipvs::{
     Transport,
 };
 
-use recordings::{Datagram, Record, identify};
+use uvs_conform::netlink::{self, Datagram, Record, identify};
 
-mod recordings;
 #[path = "../examples/list/text.rs"]
 mod text;
 
@@ -86,7 +85,7 @@ fn same_question(ours: &[u8], recorded: &[u8]) {
                 assert_eq!(ours.attributes, recorded.attributes[..ours.attributes.len()]);
             }
             (CommandAttribute::Dest(ours), CommandAttribute::Dest(recorded)) => {
-                let recorded = recordings::clean(&recorded.attributes);
+                let recorded = netlink::clean(&recorded.attributes);
                 assert_eq!(ours.attributes, recorded[..ours.attributes.len()]);
             }
             other => panic!("{other:?}"),
@@ -227,7 +226,9 @@ fn replay(record: &Record) -> (Said, Result<(), Error>) {
 }
 
 fn commands() -> impl Iterator<Item = Record> {
-    recordings::load().into_iter().filter(|record| record.ipvsadm)
+    let text = include_str!("../../conform/cases/netlink/ipvs_genl.json");
+    let records = netlink::read(&serde_json::from_str(text).unwrap()).unwrap();
+    records.into_iter().filter(|record| record.ipvsadm)
 }
 
 /// What ipvsadm asked, the client asks; what the kernel refused, it refuses in ipvsadm's words.

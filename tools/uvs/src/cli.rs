@@ -4,7 +4,10 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::builder::PossibleValue;
+use clap::{Arg, ArgAction, Command, CommandFactory, Parser, Subcommand, ValueEnum};
+use uvs_uvsadm::proc::Proc;
+use uvs_uvsadm::{Described, Need, words};
 
 use crate::{Failure, demo, doctor, set, sim};
 
@@ -72,15 +75,31 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Print what IPVS has under /proc/net, of the running engine: for monitoring.
+    #[command(after_help = "Example:\n  uvs proc ip_vs_stats")]
+    Proc {
+        /// Which file.
+        #[arg(value_name = "FILE")]
+        file: ProcFile,
+    },
+    /// Print the API's OpenAPI description.
+    Openapi,
     /// Print shell completions.
     #[command(after_help = "Example:\n  uvs completions bash > /etc/bash_completion.d/uvs")]
     Completions {
         /// For which shell.
         shell: clap_complete::Shell,
+        /// For which name of the program.
+        #[arg(default_value = "uvs")]
+        program: Page,
     },
     /// Print the man page.
-    #[command(after_help = "Example:\n  uvs man | man -l -")]
-    Man,
+    #[command(after_help = "Example:\n  uvs man uvsadm | man -l -")]
+    Man {
+        /// Of which name of the program.
+        #[arg(default_value = "uvs")]
+        program: Page,
+    },
     /// The lab's own small programs.
     #[command(hide = true)]
     Lab {
@@ -144,7 +163,11 @@ Example of a uvs.toml (only `outside` is needed):
   busy = false                 # true: idle workers spin instead of sleeping
   connections = 1048576        # capacity of the connection table
   services = \"services.rules\"  # as ipvsadm-save writes it
+
+  [api]
   socket = \"/run/uvs.sock\"     # where uvsadm asks
+  mode = \"0660\"               # \"0600\" if not given: its owner's alone
+  group = \"uvs\"               # or owner, each by name or by number
 
   [settings]                   # `uvs set` lists them
   conn_reuse_mode = 1
@@ -162,15 +185,95 @@ Example of a uvs.toml (only `outside` is needed):
 SIGHUP reads services, settings, timeouts and marks again and makes them as the files say; the rest
 of uvs.toml counts at the next start. SIGTERM and Ctrl-C stop the engine.";
 
+/// A file under /proc/net by its name.
+#[derive(Clone, Copy, Debug)]
+pub struct ProcFile(pub Proc);
+
+impl ValueEnum for ProcFile {
+    fn value_variants<'a>() -> &'a [Self] {
+        const ALL: [ProcFile; 6] = {
+            let [a, b, c, d, e, f] = Proc::ALL;
+            [ProcFile(a), ProcFile(b), ProcFile(c), ProcFile(d), ProcFile(e), ProcFile(f)]
+        };
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.0.name()))
+    }
+}
+
+/// A name of the program that has a man page and completions.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Page {
+    /// `uvs` with its verbs.
+    Uvs,
+    /// `uvsadm`, and `ipvsadm`.
+    Uvsadm,
+}
+
+impl Page {
+    fn command(self) -> Command {
+        match self {
+            Self::Uvs => Cli::command(),
+            Self::Uvsadm => uvsadm(),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Uvs => "uvs",
+            Self::Uvsadm => "uvsadm",
+        }
+    }
+}
+
+/// uvsadm's words as a command line of clap's: for its generators alone, for clap would not read
+/// them as ipvsadm does.
+fn uvsadm() -> Command {
+    let argument = |word: Described| {
+        let argument = Arg::new(word.long).long(word.long).help(word.about);
+        let argument = match word.short {
+            Some(letter) => argument.short(letter),
+            None => argument,
+        };
+        match word.value {
+            None => argument.action(ArgAction::SetTrue),
+            Some(Need::Required) => argument.action(ArgAction::Set),
+            Some(Need::Optional) => argument.action(ArgAction::Set).num_args(0..=1),
+        }
+    };
+    Command::new("uvsadm")
+        .about("Administers the virtual services of a running uvs, as ipvsadm does those of the kernel")
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .after_help(UVSADM_EXAMPLES)
+        .args(words().map(argument))
+}
+
+const UVSADM_EXAMPLES: &str = "\
+Examples:
+  uvsadm -A -t 10.0.0.1:80 -s rr                    a service, servers in turn
+  uvsadm -a -t 10.0.0.1:80 -r 10.0.1.1 -g           a server by direct routing
+  uvsadm -a -t 10.0.0.1:80 -r 10.0.1.2:8080 -m -w 3 a server by NAT, with three shares
+  uvsadm -e -t 10.0.0.1:80 -r 10.0.1.1 -w 0         no new connections for that server
+  uvsadm -A -t [fd00::1]:443 -s sh -p 600 -M 64     clients of one /64 stay with a server
+  uvsadm -L -n --stats                              what was balanced so far
+  uvsadm -S -n > rules; uvsadm -R < rules           save and restore
+  uvsadm -R --dry-run < rules                       what restoring would do
+
+UVS_SOCKET names the engine's socket, /run/uvs.sock if it is not set. By the name of ipvsadm, of
+ipvsadm-save or of ipvsadm-restore the program does and prints what these do.";
+
 /// Prints completions.
-pub fn completions(shell: clap_complete::Shell) -> Result<ExitCode, Failure> {
-    clap_complete::generate(shell, &mut Cli::command(), "uvs", &mut io::stdout());
+pub fn completions(shell: clap_complete::Shell, program: Page) -> Result<ExitCode, Failure> {
+    clap_complete::generate(shell, &mut program.command(), program.name(), &mut io::stdout());
     Ok(ExitCode::SUCCESS)
 }
 
 /// Prints the man page.
-pub fn man() -> Result<ExitCode, Failure> {
-    clap_mangen::Man::new(Cli::command()).render(&mut io::stdout())?;
+pub fn man(program: Page) -> Result<ExitCode, Failure> {
+    clap_mangen::Man::new(program.command()).render(&mut io::stdout())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -181,6 +284,20 @@ mod tests {
     #[test]
     fn the_grammar_holds_together() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn uvsadm_has_completions_and_a_man_page() {
+        uvsadm().debug_assert();
+        let mut script = Vec::new();
+        clap_complete::generate(clap_complete::Shell::Bash, &mut uvsadm(), "uvsadm", &mut script);
+        let mut page = Vec::new();
+        clap_mangen::Man::new(uvsadm()).render(&mut page).unwrap();
+        for text in [script, page].map(|text| String::from_utf8(text).unwrap().replace('\\', "")) {
+            for word in words() {
+                assert!(text.contains(&format!("--{}", word.long)), "--{}", word.long);
+            }
+        }
     }
 
     #[test]

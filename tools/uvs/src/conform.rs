@@ -12,11 +12,10 @@ use crate::Failure;
 pub fn conform(paths: &[PathBuf], verbose: bool) -> Result<ExitCode, Failure> {
     let mut out = io::stdout().lock();
     let cases = run(paths, |case| {
-        let name = case.path.display();
         let shown = match &case.outcome {
             Outcome::Passed if !verbose => Ok(()),
-            Outcome::Passed => writeln!(out, "ok    {name}"),
-            outcome => writeln!(out, "FAIL  {name}\n    {outcome}"),
+            Outcome::Passed => writeln!(out, "ok    {case}"),
+            outcome => writeln!(out, "FAIL  {case}\n    {outcome}"),
         };
         // Who closes the pipe (`| head`) has seen enough; the exit code still counts.
         drop(shown);

@@ -1,4 +1,5 @@
-//! The userspace virtual server: one binary, which is `uvsadm` when it is called so.
+//! The userspace virtual server: one binary, which is `uvsadm` when it is called so, or by
+//! ipvsadm's names.
 
 mod adm;
 mod cli;
@@ -11,10 +12,10 @@ mod sim;
 mod stats;
 
 use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use uvs_control::adm::Program;
 
 use crate::cli::{Cli, Verb};
 
@@ -31,9 +32,8 @@ impl<E: std::error::Error> From<E> for Failure {
 fn main() -> ExitCode {
     let mut arguments = std::env::args();
     let program = arguments.next().unwrap_or_default();
-    let name = Path::new(&program).file_name().and_then(|name| name.to_str());
-    if matches!(name, Some("uvsadm" | "ipvsadm")) {
-        return adm::uvsadm(&arguments.collect::<Vec<_>>());
+    if let Some(program) = Program::called(&program) {
+        return adm::uvsadm(&program, &arguments.collect::<Vec<_>>());
     }
     match dispatch(Cli::parse()) {
         Ok(code) => code,
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.verb {
         Verb::Run { config } => run::run(&config),
-        Verb::Adm { arguments } => Ok(adm::uvsadm(&arguments)),
+        Verb::Adm { arguments } => Ok(adm::uvsadm(&Program::uvsadm("uvs adm"), &arguments)),
         Verb::Conform { paths, verbose } => conform::conform(&paths, verbose),
         Verb::Demo(options) => demo::demo(&options),
         Verb::Doctor(options) => {
@@ -59,8 +59,13 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Set(options) => set::set(&options),
         Verb::Sim(options) => sim::sim(&options),
         Verb::Stats { json } => stats::stats(json),
-        Verb::Completions { shell } => cli::completions(shell),
-        Verb::Man => cli::man(),
+        Verb::Proc { file } => adm::proc(file.0),
+        Verb::Openapi => {
+            let _ = writeln!(std::io::stdout(), "{}", uvs_control::api::openapi());
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Completions { shell, program } => cli::completions(shell, program),
+        Verb::Man { program } => cli::man(program),
         Verb::Lab { tool } => {
             tool.run()?;
             Ok(ExitCode::SUCCESS)

@@ -20,7 +20,7 @@ pub fn run(path: &Path) -> Result<ExitCode, Failure> {
     // What goes wrong while the engine runs is told on stderr too.
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
     let config = Config::read(path)?;
-    let socket = Socket::open(&config.socket)?;
+    let socket = Socket::open(&config.socket, &config.access)?;
     let mut engine = Engine::start(config)?;
     for line in engine.report() {
         eprintln!("uvs: {line}");

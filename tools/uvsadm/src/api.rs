@@ -2,22 +2,27 @@
 
 mod change;
 mod config;
+mod document;
 mod state;
 
 use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 pub use change::{ApiError, Change, ErrorCode, NO_SUCH_SERVICE};
 pub use config::{
     DestConfig, Method, Netmask, Persistence, ServiceConfig, Timeouts, Tunnel, TunnelChecksum,
     TunnelKind,
 };
-pub use state::{Conn, Dest, Pe, Rates, Service, Setting, Settings, Stats};
+pub use document::{Config, Outcome, Refused, Target, Version};
+pub use state::{Conn, Dest, Pe, Rates, Service, Setting, Settings, Stats, Traffic};
 
 /// A transport protocol that can be balanced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// TCP, IP protocol 6.
@@ -72,9 +77,12 @@ impl fmt::Display for Protocol {
 }
 
 /// An address and a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 pub struct Endpoint {
     /// The address.
+    #[schema(value_type = String)]
     pub address: IpAddr,
     /// The port, in host order; 0 is any.
     pub port: u16,
@@ -93,7 +101,9 @@ impl fmt::Display for Endpoint {
 /// What tells one service from another.
 ///
 /// In JSON `{"protocol":"tcp","address":"10.0.0.1","port":80}` or `{"fwmark":7,"ipv6":false}`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 #[serde(untagged)]
 pub enum ServiceKey {
     /// `-t`, `-u`, `--sctp-service`.
@@ -101,6 +111,7 @@ pub enum ServiceKey {
         /// Its protocol.
         protocol: Protocol,
         /// The virtual address.
+        #[schema(value_type = String)]
         address: IpAddr,
         /// The virtual port, in host order; 0 takes all that no other service takes.
         port: u16,

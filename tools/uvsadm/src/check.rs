@@ -103,7 +103,8 @@ impl Line {
     /// Options of a tunnel go with `-i` only, and each type takes its own.
     fn check_tunnel(&self) -> Result<(), ParseError> {
         if self.method != Method::Tunnel {
-            let mut options = Opt::ALL.into_iter().filter(|option| *option >= Opt::TunType);
+            let tunnel = Opt::TunType..=Opt::TunRemcsum;
+            let mut options = Opt::ALL.into_iter().filter(|option| tunnel.contains(option));
             return match options.find(|option| self.has(*option)) {
                 Some(option) => {
                     Err(self.wrong(option, "Tunnel options conflict with forward method"))

@@ -1,4 +1,4 @@
-//! What a command line asks for, and what of ipvsadm uvs does not do yet.
+//! What a command line asks for.
 
 use crate::api::{
     Change, DestConfig, Endpoint, Method, Persistence, ServiceConfig, ServiceKey, Timeouts, Tunnel,
@@ -11,9 +11,17 @@ use crate::parse::{Line, Service};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// `-A -E -D -C -a -e -d -Z --set`: a change of what is configured.
-    Change(Change),
+    Change {
+        /// The change.
+        change: Change,
+        /// `--dry-run`: only say what it would do.
+        dry_run: bool,
+    },
     /// `-R`: a file of rules on standard input.
-    Restore,
+    Restore {
+        /// `--dry-run`: only say what they would do.
+        dry_run: bool,
+    },
     /// `-S`: the table as a file of rules.
     Save {
         /// `-n`: no names.
@@ -40,6 +48,8 @@ pub struct List {
     pub exact: bool,
     /// In order of address; `--nosort` is in the engine's order.
     pub sorted: bool,
+    /// `--json`: not as text.
+    pub json: bool,
 }
 
 /// The form of a listing.
@@ -63,55 +73,45 @@ pub enum Form {
     ConnectionsWithPe,
     /// Timeouts (`--timeout`).
     Timeouts,
+    /// Sync daemons (`--daemon`).
+    Daemon,
 }
 
 impl Command {
     /// The command of a line that is as ipvsadm wants it.
     pub(crate) fn new(line: &Line) -> Result<Self, ParseError> {
-        refuse_unsupported(line)?;
+        let dry_run = line.has(Opt::DryRun);
         Ok(match line.op {
-            Op::AddService => Self::Change(Change::AddService { service: service(line)? }),
-            Op::EditService => Self::Change(Change::EditService { service: service(line)? }),
-            Op::DeleteService => Self::Change(Change::DelService { service: needed_key(line)? }),
-            Op::Clear => Self::Change(Change::Flush),
-            Op::AddServer => {
-                let (service, dest) = (needed_key(line)?, dest(line)?);
-                Self::Change(Change::AddDest { service, dest })
-            }
-            Op::EditServer => {
-                let (service, dest) = (needed_key(line)?, dest(line)?);
-                Self::Change(Change::EditDest { service, dest })
-            }
-            Op::DeleteServer => {
-                let (service, dest) = (needed_key(line)?, endpoint(line)?);
-                Self::Change(Change::DelDest { service, dest })
-            }
-            Op::Zero => Self::Change(Change::Zero { service: key(line) }),
-            Op::Set => Self::Change(Change::SetTimeouts { timeouts: line.set }),
-            Op::Restore => Self::Restore,
+            Op::Restore => Self::Restore { dry_run },
             Op::Save => Self::Save { numeric: line.has(Opt::Numeric) },
             Op::List => Self::List(list(line)?),
             Op::Help => Self::Help,
             Op::Version => Self::Version,
-            Op::StartDaemon | Op::StopDaemon => return Err(unsupported_op(line.op)),
+            _ => Self::Change { change: change(line)?, dry_run },
         })
     }
 }
 
-fn unsupported_op(op: Op) -> ParseError {
-    ParseError::unsupported(format_args!("the '{op}' command"))
-}
-
-/// The one place that knows what of ipvsadm's grammar uvs does not do.
-fn refuse_unsupported(line: &Line) -> Result<(), ParseError> {
-    if matches!(line.op, Op::StartDaemon | Op::StopDaemon) {
-        return Err(unsupported_op(line.op));
-    }
-    let options = [Opt::Daemon, Opt::Syncid];
-    if let Some(option) = options.into_iter().find(|option| line.has(*option)) {
-        return Err(unsupported(line, option, format_args!("the '{option}' option")));
-    }
-    Ok(())
+/// The change that a line asks for; what of ipvsadm's uvs does not do is known here alone.
+fn change(line: &Line) -> Result<Change, ParseError> {
+    Ok(match line.op {
+        Op::AddService => Change::AddService { service: service(line)? },
+        Op::EditService => Change::EditService { service: service(line)? },
+        Op::DeleteService => Change::DelService { service: needed_key(line)? },
+        Op::Clear => Change::Flush,
+        Op::AddServer => Change::AddDest { service: needed_key(line)?, dest: dest(line)? },
+        Op::EditServer => Change::EditDest { service: needed_key(line)?, dest: dest(line)? },
+        Op::DeleteServer => Change::DelDest { service: needed_key(line)?, dest: endpoint(line)? },
+        Op::Zero => Change::Zero { service: key(line) },
+        Op::Set => Change::SetTimeouts { timeouts: line.set },
+        Op::StartDaemon | Op::StopDaemon => {
+            let command = format_args!("the '{}' command", line.op);
+            return Err(ParseError::unsupported(command, "the sync daemon comes later").at(0));
+        }
+        Op::Restore | Op::Save | Op::List | Op::Help | Op::Version => {
+            return Err(ParseError::not_here(line.op));
+        }
+    })
 }
 
 /// A scheduler's flags as ipvsadm prints them: each once, in the order of their bits, by the
@@ -131,10 +131,6 @@ fn flags(scheduler: &str, given: &[String]) -> Vec<String> {
     KNOWN.iter().filter(set).map(|names| names[column].to_owned()).collect()
 }
 
-fn unsupported(line: &Line, option: Opt, what: impl std::fmt::Display) -> ParseError {
-    ParseError::unsupported(what).at(line.arg(option))
-}
-
 fn key(line: &Line) -> Option<ServiceKey> {
     line.service.map(|service| match service {
         Service::Address(protocol, address, port) => {
@@ -145,7 +141,8 @@ fn key(line: &Line) -> Option<ServiceKey> {
 }
 
 fn needed_key(line: &Line) -> Result<ServiceKey, ParseError> {
-    key(line).ok_or_else(|| unsupported(line, Opt::ServiceAddress, "such a service"))
+    // The check has seen that it is there.
+    key(line).ok_or_else(|| ParseError::not_here(line.op))
 }
 
 fn service(line: &Line) -> Result<ServiceConfig, ParseError> {
@@ -162,8 +159,7 @@ fn service(line: &Line) -> Result<ServiceConfig, ParseError> {
 }
 
 fn endpoint(line: &Line) -> Result<Endpoint, ParseError> {
-    let (address, port) =
-        line.dest.ok_or_else(|| unsupported(line, Opt::RealServer, "such a server"))?;
+    let (address, port) = line.dest.ok_or_else(|| ParseError::not_here(line.op))?;
     Ok(Endpoint { address, port })
 }
 
@@ -195,6 +191,7 @@ fn list(line: &Line) -> Result<List, ParseError> {
     let forms = [
         (Opt::Connection, connections),
         (Opt::Timeout, Form::Timeouts),
+        (Opt::Daemon, Form::Daemon),
         (Opt::Stats, Form::Stats),
         (Opt::Rate, Form::Rate),
         (Opt::Thresholds, Form::Thresholds),
@@ -208,5 +205,6 @@ fn list(line: &Line) -> Result<List, ParseError> {
         numeric: line.has(Opt::Numeric),
         exact: line.has(Opt::Exact),
         sorted: !line.has(Opt::Nosort),
+        json: line.has(Opt::Json),
     })
 }

@@ -34,6 +34,14 @@ impl ParseError {
         self.reason.as_deref().unwrap_or(self.message.trim_end())
     }
 
+    /// What ipvsadm prints when it was called by this name.
+    pub fn told(&self, program: &str) -> String {
+        match self.message.as_str() {
+            TRY_HELP => TRY_HELP.replace("ipvsadm", program),
+            message => message.to_owned(),
+        }
+    }
+
     /// A line whose parts were read and are wrong.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self { message: message.into(), arg: None, exit: USAGE, unsupported: false, reason: None }
@@ -49,9 +57,15 @@ impl ParseError {
         Self { exit: UNREADABLE, arg, reason: Some(reason), ..Self::usage(TRY_HELP) }
     }
 
-    /// `what` is ipvsadm's, and uvs cannot do it yet.
-    pub(crate) fn unsupported(what: impl std::fmt::Display) -> Self {
-        Self { unsupported: true, ..Self::usage(format!("{what} is not supported by uvs yet")) }
+    /// `what` is ipvsadm's, and uvs cannot do it yet; `when` says when.
+    pub(crate) fn unsupported(what: impl std::fmt::Display, when: &str) -> Self {
+        let message = format!("{what} is not supported by uvs yet: {when}");
+        Self { unsupported: true, exit: UNREADABLE, ..Self::usage(message) }
+    }
+
+    /// There is a command like `-R` where none may stand.
+    pub(crate) fn not_here(what: impl std::fmt::Display) -> Self {
+        Self::no_command(Some(0), format!("the '{what}' command cannot stand here"))
     }
 
     /// The same error, at argument `arg` if that is known.

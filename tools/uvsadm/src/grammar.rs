@@ -87,13 +87,15 @@ pub(crate) enum Opt {
     TunNocsum,
     TunCsum,
     TunRemcsum,
+    Json,
+    DryRun,
 }
 
 use Opt::*;
 
 impl Opt {
     /// Every option, in the order of the checks.
-    pub(crate) const ALL: [Self; 35] = [
+    pub(crate) const ALL: [Self; 37] = [
         Numeric,
         Connection,
         ServiceAddress,
@@ -129,6 +131,8 @@ impl Opt {
         TunNocsum,
         TunCsum,
         TunRemcsum,
+        Json,
+        DryRun,
     ];
 }
 
@@ -210,9 +214,9 @@ const fn short_valued(long: &'static str, short: char, option: Opt) -> Word {
     word(long, Some(short), Value::Yes, Meaning::Option(option))
 }
 
-/// Every word. `-X` for `--exact` stands in no manual, but ipvsadm takes it; `--conn-timeout` is
-/// uvs's own.
-pub(crate) static WORDS: [Word; 59] = [
+/// Every word. `-X` for `--exact` stands in no manual, but ipvsadm takes it; `--conn-timeout`,
+/// `--json` and `--dry-run` are uvs's own.
+pub(crate) static WORDS: [Word; 61] = [
     command("add-service", 'A', Op::AddService),
     command("edit-service", 'E', Op::EditService),
     command("delete-service", 'D', Op::DeleteService),
@@ -272,6 +276,8 @@ pub(crate) static WORDS: [Word; 59] = [
     flag("persistent-conn", PersistentConn),
     flag("nosort", Nosort),
     word("sort", None, Value::No, Meaning::Nothing),
+    flag("json", Json),
+    flag("dry-run", DryRun),
 ];
 
 /// Which options a command needs, which it takes besides, and which of those exclude each other.
@@ -284,7 +290,8 @@ pub(crate) struct Rules {
 impl Op {
     /// The options that go with the command.
     pub(crate) fn rules(self) -> Rules {
-        const SERVICE: &[Opt] = &[Scheduler, Persistent, Netmask, Ops, Pe, SchedFlags, ConnTimeout];
+        const SERVICE: &[Opt] =
+            &[Scheduler, Persistent, Netmask, Ops, Pe, SchedFlags, ConnTimeout, DryRun];
         const SERVER: &[Opt] = &[
             ForwardingMethod,
             Weight,
@@ -295,22 +302,35 @@ impl Op {
             TunNocsum,
             TunCsum,
             TunRemcsum,
+            DryRun,
         ];
-        const LISTING: &[Opt] =
-            &[Numeric, Stats, Rate, Thresholds, PersistentConn, Nosort, Syncid, Exact, TunInfo];
+        const LISTING: &[Opt] = &[
+            Numeric,
+            Stats,
+            Rate,
+            Thresholds,
+            PersistentConn,
+            Nosort,
+            Syncid,
+            Exact,
+            TunInfo,
+            Json,
+        ];
+        const TRIED: &[Opt] = &[DryRun];
         const DAEMON: &[Opt] =
             &[McastInterface, Syncid, McastGroup, McastPort, McastTtl, SyncMaxlen];
         let (required, allowed): (&[Opt], &[Opt]) = match self {
             Self::AddService | Self::EditService => (&[ServiceAddress], SERVICE),
-            Self::DeleteService => (&[ServiceAddress], &[]),
+            Self::DeleteService => (&[ServiceAddress], TRIED),
             Self::AddServer | Self::EditServer => (&[ServiceAddress, RealServer], SERVER),
-            Self::DeleteServer => (&[ServiceAddress, RealServer], &[]),
+            Self::DeleteServer => (&[ServiceAddress, RealServer], TRIED),
             Self::Save => (&[], &[Numeric]),
             Self::List => (&[], LISTING),
-            Self::Zero => (&[], &[ServiceAddress]),
+            Self::Zero => (&[], &[ServiceAddress, DryRun]),
             Self::StartDaemon => (&[], DAEMON),
             Self::StopDaemon => (&[], &[Syncid]),
-            Self::Clear | Self::Restore | Self::Set | Self::Help | Self::Version => (&[], &[]),
+            Self::Clear | Self::Restore | Self::Set => (&[], TRIED),
+            Self::Help | Self::Version => (&[], &[]),
         };
         let exclusive: &[Opt] = match self {
             Self::List => &[Connection, ServiceAddress, Timeout, Daemon],

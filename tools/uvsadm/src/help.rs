@@ -1,92 +1,119 @@
 //! What `-h` and `-v` print.
 
-/// The usage, limited to what uvs does, in ipvsadm's layout; `program` is the name it runs by.
-pub fn help(program: &str) -> String {
-    format!(
-        "\
-{version}Usage:
-  {program} -A|E virtual-service [-s scheduler] [-p [timeout]] [-M netmask] [options]
-  {program} -D virtual-service
-  {program} -C
-  {program} -R
-  {program} -S [-n]
-  {program} -a|e virtual-service -r server-address [options]
-  {program} -d virtual-service -r server-address
-  {program} -L|l [virtual-service] [options]
-  {program} -Z [virtual-service]
-  {program} --set tcp tcpfin udp
-  {program} -h
+use std::fmt::Write as _;
 
-{REFERENCE}
-Examples:
-  {program} -A -t 10.0.0.1:80 -s rr                    a service, servers in turn
-  {program} -a -t 10.0.0.1:80 -r 10.0.1.1 -g           a server by direct routing
-  {program} -a -t 10.0.0.1:80 -r 10.0.1.2:8080 -m -w 3 a server by NAT, with three shares
-  {program} -e -t 10.0.0.1:80 -r 10.0.1.1 -w 0         no new connections for that server
-  {program} -A -t [fd00::1]:443 -s sh -p 600 -M 64     clients of one /64 stay with a server
-  {program} -A -f 7 -s wlc                             what the mark rules mark with 7
-  {program} -L -n --stats                              what was balanced so far
-  {program} -S -n > rules; {program} -R < rules          save and restore
-",
-        version = version()
-    )
+use crate::words::words;
+
+/// ipvsadm's usage, to the byte as ipvsadm 1.31 prints it; `program` is the name it runs by.
+pub fn help(program: &str) -> String {
+    let mut text = version().to_owned() + "Usage:\n";
+    for line in USAGE {
+        let _ = writeln!(text, "  {program} {line}");
+    }
+    text + REFERENCE
 }
+
+/// What uvs takes besides, to stand below ipvsadm's usage.
+pub fn own_help() -> String {
+    let mut text = String::from("Options of uvs's own:\n");
+    for word in words().filter(|word| word.about.starts_with(OWN)) {
+        let about = word.about.trim_start_matches(OWN).trim_start();
+        let _ = writeln!(text, "  --{:<34}{about}", word.long);
+    }
+    text
+}
+
+/// How the description of an option begins that ipvsadm does not have.
+const OWN: &str = "uvs's own:";
 
 /// The version of ipvsadm that uvs speaks as: scripts look for it.
 pub fn version() -> &'static str {
     "ipvsadm v1.31 2019/12/24 (compiled with popt and IPVS v1.2.1)\n"
 }
 
-const REFERENCE: &str = "\
-Commands (each short or long):
-  --add-service     -A        a new virtual service
-  --edit-service    -E        another scheduler for a service
-  --delete-service  -D        a service goes, with its servers
-  --clear           -C        all services go
-  --restore         -R        read rules from standard input
-  --save            -S        write rules to standard output
-  --add-server      -a        a new server of a service
-  --edit-server     -e        another weight, method or threshold for a server
-  --delete-server   -d        a server goes
-  --list            -L|-l     list services, or connections with -c
-  --zero            -Z        statistics of a service, or of all, begin anew
-  --set tcp tcpfin udp        timeouts of connections in seconds; 0 leaves one as it is
-  --help            -h        this text
-  --version         -v        the version of ipvsadm that this is compatible with
+const USAGE: [&str; 13] = [
+    "-A|E virtual-service [-s scheduler] [-p [timeout]] [-M netmask] [--pe persistence_engine] [-b sched-flags]",
+    "-D virtual-service",
+    "-C",
+    "-R",
+    "-S [-n]",
+    "-a|e virtual-service -r server-address [options]",
+    "-d virtual-service -r server-address",
+    "-L|l [virtual-service] [options]",
+    "-Z [virtual-service]",
+    "--set tcp tcpfin udp",
+    "--start-daemon {master|backup} [daemon-options]",
+    "--stop-daemon {master|backup}",
+    "-h",
+];
 
-virtual-service (IPv6 addresses stand in brackets):
-  --tcp-service|-t  host[:port]       a TCP service
-  --udp-service|-u  host[:port]       a UDP service
-  --sctp-service    host[:port]       an SCTP service
-  --fwmark-service|-f mark            what has a firewall mark (uvs.toml's [[marks]])
-  --ipv6|-6                           after -f: its IPv6 packets
+const REFERENCE: &str = "\
+\nCommands:
+Either long or short options are allowed.
+  --add-service     -A        add virtual service with options
+  --edit-service    -E        edit virtual service with options
+  --delete-service  -D        delete virtual service
+  --clear           -C        clear the whole table
+  --restore         -R        restore rules from stdin
+  --save            -S        save rules to stdout
+  --add-server      -a        add real server with options
+  --edit-server     -e        edit real server with options
+  --delete-server   -d        delete real server
+  --list            -L|-l     list the table
+  --zero            -Z        zero counters in a service or all services
+  --set tcp tcpfin udp        set connection timeout values
+  --start-daemon              start connection sync daemon
+  --stop-daemon               stop connection sync daemon
+  --help            -h        display this help message
+
+virtual-service:
+  --tcp-service|-t  service-address   service-address is host[:port]
+  --udp-service|-u  service-address   service-address is host[:port]
+  --sctp-service    service-address   service-address is host[:port]
+  --fwmark-service|-f fwmark          fwmark is an integer greater than zero
 
 Options:
-  --scheduler    -s scheduler         rr, wrr, wlc ...; wlc if none is given
-  --persistent   -p [timeout]         a client stays with its server, 360 seconds if none is given
-  --netmask      -M netmask           clients that are equal under it count as one; IPv6: a prefix
-  --pe sip                            SIP calls count instead of clients
-  --ops          -o                   every UDP packet is scheduled by itself
-  --sched-flags  -b flags             sh-fallback, sh-port, mh-fallback, mh-port
-  --conn-timeout tcp,tcpfin,udp       the service's own timeouts, uvs's own; 0 is none of its own
-  --real-server  -r host[:port]       the server; its port is the service's if none is given
-  --gatewaying   -g                   direct routing, the default
-  --ipip         -i                   an IPIP tunnel
-  --masquerading -m                   NAT; the port may differ from the service's
-  --weight       -w weight            the server's share, 1 if none is given
-  --u-threshold  -x connections       no new connections from here on
-  --l-threshold  -y connections       new ones again below this
-  --connection   -c                   list connections
-  --timeout                           list timeouts (tcp tcpfin udp)
-  --stats                             list totals
-  --rate                              list what happens a second
-  --thresholds                        list thresholds
-  --persistent-conn                   list persistence templates; with -c also calls by name
-  --tun-info                          list tunnels
-  --exact                             whole numbers, no K M G T
-  --nosort                            in the engine's order, not by address
-  --sort                              has no effect
-  --numeric      -n                   addresses and ports as numbers
+  --ipv6         -6                   fwmark entry uses IPv6
+  --scheduler    -s scheduler         one of rr|wrr|lc|wlc|lblc|lblcr|dh|sh|sed|nq|fo|ovf|mh,
+                                      the default scheduler is wlc.
+  --pe            engine              alternate persistence engine may be sip,
+                                      not set by default.
+  --persistent   -p [timeout]         persistent service
+  --netmask      -M netmask           persistent granularity mask
+  --real-server  -r server-address    server-address is host (and port)
+  --gatewaying   -g                   gatewaying (direct routing) (default)
+  --ipip         -i                   ipip encapsulation (tunneling)
+  --masquerading -m                   masquerading (NAT)
+  --tun-type      type                one of ipip|gue|gre,
+                                      the default tunnel type is ipip.
+  --tun-port      port                tunnel destination port
+  --tun-nocsum                        tunnel encapsulation without checksum
+  --tun-csum                          tunnel encapsulation with checksum
+  --tun-remcsum                       tunnel encapsulation with remote checksum
+  --weight       -w weight            capacity of real server
+  --u-threshold  -x uthreshold        upper threshold of connections
+  --l-threshold  -y lthreshold        lower threshold of connections
+  --connection   -c                   output of current IPVS connections
+  --timeout                           output of timeout (tcp tcpfin udp)
+  --daemon                            output of daemon information
+  --stats                             output of statistics information
+  --rate                              output of rate information
+  --exact                             expand numbers (display exact values)
+  --thresholds                        output of thresholds information
+  --persistent-conn                   output of persistent connection info
+  --tun-info                          output of tunnel information
+  --nosort                            disable sorting output of service/server entries
+  --sort                              does nothing, for backwards compatibility
+  --ops          -o                   one-packet scheduling
+  --numeric      -n                   numeric output of addresses and ports
+  --sched-flags  -b flags             scheduler flags (comma-separated)
+Daemon Options:
+  --syncid sid                        syncid for connection sync (default=255)
+  --sync-maxlen length                Max sync message length (default=1472)
+  --mcast-interface interface         multicast interface for connection sync
+  --mcast-group address               IPv4/IPv6 group (default=224.0.0.81)
+  --mcast-port port                   UDP port (default=8848)
+  --mcast-ttl ttl                     Multicast TTL (default=1)
 ";
 
 #[cfg(test)]
@@ -96,9 +123,11 @@ mod tests {
 
     #[test]
     fn help_names_only_words_of_the_grammar() {
-        for name in help("uvsadm").split_whitespace().filter_map(|word| word.strip_prefix("--")) {
+        let text = help("uvsadm") + &own_help();
+        for name in text.split_whitespace().filter_map(|word| word.strip_prefix("--")) {
             let name = name.split(['|', ',']).next().unwrap();
             assert!(WORDS.iter().any(|word| word.long == name), "--{name}");
         }
+        assert_eq!(own_help().lines().count(), 4);
     }
 }

@@ -6,7 +6,8 @@
 //! resolution, in [`names`].
 //!
 //! The whole of ipvsadm's grammar is read and checked as ipvsadm does it; what uvs cannot do yet
-//! is refused after that, in one place (`command.rs`), with an error that says so.
+//! (the sync daemon) is refused after that, in one place (`command.rs`), with an error that says
+//! so.
 
 #![forbid(unsafe_code)]
 
@@ -22,10 +23,14 @@ pub mod listing;
 pub mod names;
 mod order;
 mod parse;
+pub mod plan;
+pub mod proc;
 pub mod rules;
+mod words;
 
 pub use command::{Command, Form, List};
 pub use error::{ParseError, RuleError};
-pub use help::{help, version};
+pub use help::{help, own_help, version};
 pub use parse::{parse, parse_with};
-pub use rules::{Rule, parse_line, parse_rules, save};
+pub use rules::{Rule, parse_line, parse_rules, read_line, save};
+pub use words::{Described, Need, words};

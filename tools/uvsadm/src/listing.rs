@@ -24,17 +24,12 @@ pub fn services(
     names: &dyn Names,
 ) -> Option<String> {
     let names = if list.numeric { &Numeric } else { names };
+    let chosen = chosen(list, services)?;
     let mut text = String::new();
     if list.service.is_none() {
-        let size = settings.table_size;
-        let _ = writeln!(text, "IP Virtual Server version {IPVS_VERSION} (size={size})");
+        text.push_str(&first_line(settings));
     }
     text.push_str(&header(list.form));
-    let chosen = services.iter().filter(|s| list.service.is_none_or(|key| s.config.key == key));
-    let chosen: Vec<_> = if list.sorted { order::services(chosen) } else { chosen.collect() };
-    if list.service.is_some() && chosen.is_empty() {
-        return None;
-    }
     for service in chosen {
         text.push_str(&service_line(list, service, names));
         let protocol = service.config.key.protocol();
@@ -45,6 +40,19 @@ pub fn services(
         }
     }
     Some(text)
+}
+
+/// The services that `list` asks for, in its order; `None` when the one that it names does not
+/// exist.
+pub fn chosen<'a>(list: &List, services: &'a [Service]) -> Option<Vec<&'a Service>> {
+    let chosen = services.iter().filter(|s| list.service.is_none_or(|key| s.config.key == key));
+    let chosen: Vec<_> = if list.sorted { order::services(chosen) } else { chosen.collect() };
+    (list.service.is_none() || !chosen.is_empty()).then_some(chosen)
+}
+
+/// The first line of every table of services.
+pub(crate) fn first_line(settings: &Settings) -> String {
+    format!("IP Virtual Server version {IPVS_VERSION} (size={})\n", settings.table_size)
 }
 
 /// The two lines above a table of connections.
@@ -254,7 +262,7 @@ mod tests {
     };
 
     fn list(form: Form) -> List {
-        List { form, service: None, numeric: true, exact: false, sorted: true }
+        List { form, service: None, numeric: true, exact: false, sorted: true, json: false }
     }
 
     fn end(text: &str) -> Endpoint {

@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 
 use crate::api::{
-    Change, Endpoint, Method, Persistence, Service, ServiceConfig, ServiceKey, Tunnel, TunnelKind,
+    Change, DestConfig, Endpoint, Method, Persistence, Service, ServiceConfig, ServiceKey, Tunnel,
+    TunnelKind,
 };
 use crate::command::Command;
-use crate::error::RuleError;
+use crate::error::{ParseError, RuleError};
 use crate::listing::endpoint;
 use crate::names::Names;
 use crate::order;
@@ -36,7 +37,7 @@ pub fn parse_rules(text: &str, names: &dyn Names) -> Result<Vec<Rule>, RuleError
         }
         match parse_line(line, text, names)? {
             None => {}
-            Some(Command::Change(change)) if change.is_of_table() => {
+            Some(Command::Change { change, dry_run: false }) if change.is_of_table() => {
                 rules.push(Rule { line, change });
             }
             Some(_) => {
@@ -50,8 +51,7 @@ pub fn parse_rules(text: &str, names: &dyn Names) -> Result<Vec<Rule>, RuleError
     Ok(rules)
 }
 
-/// Reads one line, of number `line`, as `ipvsadm -R` does: arguments are separated by blanks, no
-/// quotes, and the word `ipvsadm` is ignored. `None` for a line without arguments.
+/// Reads one line, of number `line`, as [`read_line`] does.
 ///
 /// # Errors
 ///
@@ -61,15 +61,31 @@ pub fn parse_line(
     text: &str,
     names: &dyn Names,
 ) -> Result<Option<Command>, RuleError> {
-    let tokens = tokens(text);
-    if tokens.is_empty() {
-        return Ok(None);
+    read_line(text, names).map_err(|error| RuleError::new(line, text, &error))
+}
+
+/// Reads one line as `ipvsadm -R` does: arguments are separated by blanks, no quotes, and the word
+/// `ipvsadm` is ignored. `None` for a line without arguments.
+///
+/// # Errors
+///
+/// A line that does not parse.
+pub fn read_line(text: &str, names: &dyn Names) -> Result<Option<Command>, ParseError> {
+    let args: Vec<String> = tokens(text).iter().map(|(_, token)| (*token).to_owned()).collect();
+    match args.is_empty() {
+        true => Ok(None),
+        false => parse_with(&args, names).map(Some),
     }
-    let args: Vec<String> = tokens.iter().map(|(_, token)| (*token).to_owned()).collect();
-    parse_with(&args, names).map(Some).map_err(|error| {
-        let column = error.arg.and_then(|arg| tokens.get(arg)).unwrap_or(&tokens[0]).0;
-        RuleError { line, column, message: error.reason().to_owned() }
-    })
+}
+
+impl RuleError {
+    /// An error in a line of this number and text.
+    pub fn new(line: usize, text: &str, error: &ParseError) -> Self {
+        let tokens = tokens(text);
+        let at = error.arg.and_then(|arg| tokens.get(arg)).or(tokens.first());
+        let column = at.map_or(1, |(column, _)| *column);
+        Self { line, column, message: error.reason().to_owned() }
+    }
 }
 
 /// The arguments of a line, each with the column at which it begins, from 1 and in characters.
@@ -100,25 +116,44 @@ pub fn save(services: &[Service], names: &dyn Names) -> String {
     let mut text = String::new();
     for service in order::services(services) {
         let config = &service.config;
-        let protocol = config.key.protocol();
-        let key = key(&config.key, names);
-        let _ = write!(text, "-A {key} -s {}", config.scheduler);
-        service_options(&mut text, config);
+        service_line(&mut text, "-A", config, names);
         for dest in order::dests(&service.dests) {
-            let config = dest.config;
-            let server = endpoint(config.endpoint(), protocol, names);
-            let (method, weight) = (config.method.option(), config.weight);
-            let _ = write!(text, "-a {key} -r {server} {method} -w {weight}");
-            if config.method == Method::Tunnel {
-                tunnel_options(&mut text, &config.tunnel);
-            }
+            dest_line(&mut text, "-a", &config.key, &dest.config, names);
             text.push('\n');
         }
     }
     text
 }
 
-fn key(key: &ServiceKey, names: &dyn Names) -> String {
+/// A service as a command line, with the newline.
+pub(crate) fn service_line(
+    text: &mut String,
+    command: &str,
+    config: &ServiceConfig,
+    names: &dyn Names,
+) {
+    let _ = write!(text, "{command} {} -s {}", key(&config.key, names), config.scheduler);
+    service_options(text, config);
+}
+
+/// A server as a command line, without thresholds, and without the newline.
+pub(crate) fn dest_line(
+    text: &mut String,
+    command: &str,
+    service: &ServiceKey,
+    config: &DestConfig,
+    names: &dyn Names,
+) {
+    let server = endpoint(config.endpoint(), service.protocol(), names);
+    let (service, method, weight) = (key(service, names), config.method.option(), config.weight);
+    let _ = write!(text, "{command} {service} -r {server} {method} -w {weight}");
+    if config.method == Method::Tunnel {
+        tunnel_options(text, &config.tunnel);
+    }
+}
+
+/// The option that names a service.
+pub(crate) fn key(key: &ServiceKey, names: &dyn Names) -> String {
     match key {
         ServiceKey::Address { protocol, address, port } => {
             let end = Endpoint { address: *address, port: *port };
@@ -250,7 +285,7 @@ mod tests {
             ),
             (
                 "--start-daemon master",
-                "line 1, column 1: the 'start-daemon' command is not supported by uvs yet",
+                "line 1, column 1: the 'start-daemon' command is not supported by uvs yet: the sync daemon comes later",
             ),
             ("-A -t", "line 1, column 4: -t: missing argument"),
             (

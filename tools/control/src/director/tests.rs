@@ -4,7 +4,7 @@ use uvs_engine::address::Mask;
 use uvs_engine::clock::Ticks;
 use uvs_engine::proto::tcp;
 use uvs_engine::service::Endpoint;
-use uvs_sched::{Load, ServerId};
+use uvs_sched::{Flow, Load, ServerId};
 use uvs_uvsadm::api::{ErrorCode, Method, Netmask, Persistence, Protocol, ServiceConfig, Timeouts};
 
 use crate::service::DestView;
@@ -87,6 +87,37 @@ fn the_newest_server_comes_first() {
     assert_eq!(servers, [3, 2, 1]);
     let target = &director.targets()[&key(80)];
     assert_eq!(target.dests, [dest(1), dest(2), dest(3)], "in the order of adding");
+}
+
+/// As Linux 6.1 did it, with `-E` before the third, the fifth and the eighth connection: the kernel
+/// tells a scheduler nothing of what else changes in its service.
+#[test]
+fn an_edited_service_goes_on_where_its_scheduler_stands() {
+    let weighted = |last: u8, weight| DestConfig { weight, ..dest(last) };
+    let mut director = with(&[config(80, "wrr")]);
+    for (server, weight) in [(1, 3), (2, 2), (3, 1)] {
+        let change = Change::AddDest { service: key(80), dest: weighted(server, weight) };
+        director.apply(&[change]).unwrap();
+    }
+    let mut picked = Vec::new();
+    for number in 0..12 {
+        if [2, 4, 7].contains(&number) {
+            let flags = vec![format!("flag-{}", number % 3 + 1)];
+            let service = ServiceConfig { flags, ..config(80, "wrr") };
+            director.apply(&[Change::EditService { service }]).unwrap();
+        }
+        let service = service(&director, &key(80));
+        let flow = Flow {
+            protocol: 6,
+            source: [172, 16, 0, 1].into(),
+            source_port: number,
+            destination: VIP.into(),
+            destination_port: 80,
+            now: 0,
+        };
+        picked.push(last(service.servers[service.scheduler.pick(&flow).unwrap()].address));
+    }
+    assert_eq!(picked, [3, 2, 1, 1, 2, 1, 3, 2, 1, 1, 2, 1]);
 }
 
 #[test]
@@ -396,18 +427,18 @@ fn statistics_move_on_the_tick_and_zero_subtracts() {
     director.tick(Ticks(0));
     assert_eq!(shown(&director, 1), (1, 40, 5));
     assert_eq!(director.services()[0].stats.in_bytes, 40);
-    assert_eq!(director.totals().0.in_bytes, 40, "of services, not of servers too");
+    assert_eq!(director.traffic().stats.in_bytes, 40, "of services, not of servers too");
     director.apply(&[Change::Zero { service: Some(key(80)) }]).unwrap();
     assert_eq!((shown(&director, 1), shown(&director, 9).0), ((0, 0, 0), 1));
-    assert_eq!(director.totals().0.in_pkts, 1, "one service's -Z leaves the sum");
+    assert_eq!(director.traffic().stats.in_pkts, 1, "one service's -Z leaves the sum");
     let bad = [Change::Zero { service: None }, add_service(80)];
     director.apply(&bad).unwrap_err();
-    assert_eq!((shown(&director, 9).0, director.totals().0.in_pkts), (1, 1));
+    assert_eq!((shown(&director, 9).0, director.traffic().stats.in_pkts), (1, 1));
     director.apply(&bad[..1]).unwrap();
-    assert_eq!((shown(&director, 9).0, director.totals().0.in_pkts), (0, 0));
+    assert_eq!((shown(&director, 9).0, director.traffic().stats.in_pkts), (0, 0));
     director.apply(&[Change::Flush]).unwrap();
     director.tick(Ticks(0));
-    assert_eq!(director.totals().0.in_pkts, 0);
+    assert_eq!(director.traffic().stats.in_pkts, 0);
 }
 
 #[test]

@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use utoipa::ToSchema;
 
 use super::{DestConfig, Endpoint, ServiceConfig, ServiceKey, Timeouts};
 
 /// One change of what is configured.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "change", rename_all = "kebab-case")]
 pub enum Change {
     /// `-A`: a new service without servers.
@@ -75,7 +76,7 @@ impl Change {
 }
 
 /// Why the engine refused a change, by the errno that the kernel has for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorCode {
     /// ESRCH: the service does not exist.
@@ -131,7 +132,7 @@ impl ErrorCode {
 pub const NO_SUCH_SERVICE: &str = "No such service";
 
 /// A change that the engine refused; `uvsadm` prints it and exits with [`ApiError::EXIT`].
-#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize, ToSchema)]
 #[error("{message}")]
 pub struct ApiError {
     /// The reason.

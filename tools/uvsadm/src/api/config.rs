@@ -4,11 +4,12 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Endpoint, ServiceKey};
 
 /// How a frame reaches a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
     /// Network address translation (`-m`).
@@ -45,7 +46,7 @@ impl fmt::Display for Method {
 }
 
 /// A service as it is configured.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ServiceConfig {
     /// Which service.
     pub key: ServiceKey,
@@ -88,7 +89,7 @@ impl ServiceConfig {
 }
 
 /// How long, and how finely, a client stays with its server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Persistence {
     /// Idle seconds after which it may get another one, from 1.
     pub timeout: u32,
@@ -103,10 +104,11 @@ impl Persistence {
 }
 
 /// A netmask of `-M`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum Netmask {
     /// The bits of an IPv4 address that count; any bits may.
+    #[schema(value_type = String)]
     V4(Ipv4Addr),
     /// How many of the leading bits of an IPv6 address count, 1 to 128.
     V6(u8),
@@ -131,7 +133,7 @@ impl fmt::Display for Netmask {
 }
 
 /// Timeouts of connections, in seconds. Where they are set, 0 leaves one as it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Timeouts {
     /// Of established TCP connections.
     #[serde(default)]
@@ -152,9 +154,10 @@ impl fmt::Display for Timeouts {
 }
 
 /// A server as it is configured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DestConfig {
     /// Its address.
+    #[schema(value_type = String)]
     pub address: IpAddr,
     /// Its port, in host order; 0 is the one that the client used. Only with [`Method::Masq`] is
     /// it more than a name.
@@ -195,7 +198,7 @@ impl DestConfig {
 }
 
 /// What a tunnel's outer packet is (`--tun-type` and what goes with it).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Tunnel {
     /// Which.
     #[serde(rename = "type", default)]
@@ -216,7 +219,7 @@ impl Tunnel {
 }
 
 /// The kinds of tunnels.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TunnelKind {
     /// IP in IP (RFC 2003).
@@ -240,7 +243,7 @@ impl fmt::Display for TunnelKind {
 }
 
 /// Which checksum a tunnel's outer packet has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TunnelChecksum {
     /// `--tun-nocsum`, the default.

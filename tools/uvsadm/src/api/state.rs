@@ -1,11 +1,12 @@
 //! What an engine tells of itself: services, connections, figures.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{DestConfig, Endpoint, Protocol, ServiceConfig, Timeouts};
 
 /// Totals since the start or the last `-Z`, as of the last tick of two seconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Stats {
     /// Connections scheduled.
     pub conns: u64,
@@ -20,7 +21,7 @@ pub struct Stats {
 }
 
 /// What happens a second, averaged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Rates {
     /// Connections a second.
     pub cps: u64,
@@ -34,8 +35,20 @@ pub struct Rates {
     pub out_bps: u64,
 }
 
+/// Totals and rates of all services together, removed ones included.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Traffic {
+    /// Totals since the start or the last `-Z`.
+    pub stats: Stats,
+    /// What happens a second.
+    pub rates: Rates,
+    /// Each worker's share of the totals, worker 0 first.
+    #[serde(default)]
+    pub workers: Vec<Stats>,
+}
+
 /// A server as it is listed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Dest {
     /// How it is configured.
     pub config: DestConfig,
@@ -63,7 +76,7 @@ impl Dest {
 }
 
 /// A service as it is listed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Service {
     /// How it is configured.
     pub config: ServiceConfig,
@@ -85,7 +98,7 @@ impl Service {
 }
 
 /// A connection, or a persistence template, as it is listed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Conn {
     /// Its protocol; none of a firewall mark's template, which is for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -106,7 +119,7 @@ pub struct Conn {
 }
 
 /// A persistence engine, and what it knows a template by.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Pe {
     /// The engine (`sip`).
     pub name: String,
@@ -115,7 +128,7 @@ pub struct Pe {
 }
 
 /// What a listing says of the engine itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Settings {
     /// How many connections the table holds, the `size=` of a listing's first line.
     pub table_size: u64,
@@ -127,7 +140,7 @@ pub struct Settings {
 }
 
 /// A setting and its value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Setting {
     /// The sysctl's name.
     pub name: String,

@@ -1,7 +1,7 @@
-//! Recorded datagrams, and what must hold for each. Reads the compact copy beside the tests as
-//! well as recordings as they were made: `messages [{dir, hex}]` or `request_hex`, `reply_hex`.
-
-#![allow(dead_code)] // not every test uses all of it
+//! Recordings of ipvsadm's requests and the kernel's answers, through the codec of `uvs_ipvs`.
+//!
+//! Reads recordings as they were made, `messages [{dir, hex}]` or `request_hex` and `reply_hex`,
+//! and the compact copy that comes with the project, in which each datagram stands once.
 
 use netlink_packet_core::NetlinkPayload;
 use serde_json::Value;
@@ -14,98 +14,107 @@ use uvs_ipvs::{
 };
 
 /// A command of ipvsadm, or one request made by hand.
+#[derive(Clone, Debug)]
 pub struct Record {
     /// What was run or asked.
     pub name: String,
     /// Whether ipvsadm made it.
     pub ipvsadm: bool,
+    /// What ipvsadm printed.
     pub stdout: String,
+    /// What ipvsadm said was wrong.
     pub stderr: String,
     /// Of a request made by hand: 0 or a negative error number, where it was acknowledged.
     pub errno: Option<i64>,
+    /// What went each way.
     pub datagrams: Vec<Datagram>,
 }
 
-#[derive(Clone)]
+/// A datagram between ipvsadm and the kernel.
+#[derive(Clone, Debug)]
 pub struct Datagram {
+    /// Whether it went to the kernel.
     pub request: bool,
+    /// The whole of it.
     pub bytes: Vec<u8>,
 }
 
-/// The compact copy of all recordings.
-pub fn load() -> Vec<Record> {
-    read(include_str!("../data/ipvs_genl.json")).unwrap()
+/// The recordings in a file; what is none has no datagrams.
+pub fn read(file: &Value) -> Option<Vec<Record>> {
+    let table: Vec<Vec<u8>> = items(&file["datagrams"]).map(hex).collect::<Option<_>>()?;
+    items(&file["records"]).map(|record| self::record(record, &table)).collect()
 }
 
-pub fn read(text: &str) -> Result<Vec<Record>, serde_json::Error> {
-    let file: Value = serde_json::from_str(text)?;
-    let table: Vec<_> = items(&file["datagrams"]).map(hex).collect();
-    Ok(items(&file["records"]).map(|record| self::record(record, &table)).collect())
-}
-
-fn record(record: &Value, table: &[Vec<u8>]) -> Record {
+fn record(record: &Value, table: &[Vec<u8>]) -> Option<Record> {
     let text = |field: &str| record[field].as_str().unwrap_or_default().to_owned();
     let ipvsadm = record["cmd"].is_string();
-    let mut datagrams: Vec<_> =
-        items(&record["messages"]).map(|message| datagram(message, table)).collect();
+    let messages = items(&record["messages"]).map(|message| datagram(message, table));
+    let mut datagrams: Vec<Datagram> = messages.collect::<Option<_>>()?;
     if datagrams.is_empty() {
-        let raw = |field: &str, request| {
-            let list =
-                items(&record[field]).map(move |text| Datagram { request, bytes: hex(text) });
-            list.collect::<Vec<_>>()
-        };
-        datagrams = [raw("request_hex", true), raw("reply_hex", false)].concat();
+        for (field, request) in [("request_hex", true), ("reply_hex", false)] {
+            for text in items(&record[field]) {
+                datagrams.push(Datagram { request, bytes: hex(text)? });
+            }
+        }
     }
-    Record {
+    Some(Record {
         name: text(if ipvsadm { "cmd" } else { "raw" }),
         ipvsadm,
         stdout: text("stdout"),
         stderr: text("stderr"),
         errno: record["errno"].as_i64(),
         datagrams,
-    }
+    })
 }
 
-fn datagram(message: &Value, table: &[Vec<u8>]) -> Datagram {
+fn datagram(message: &Value, table: &[Vec<u8>]) -> Option<Datagram> {
     let Some(compact) = message.as_array() else {
-        return Datagram { request: message["dir"] == "request", bytes: hex(&message["hex"]) };
+        let request = message["dir"] == "request";
+        return Some(Datagram { request, bytes: hex(&message["hex"])? });
     };
     let number = |index: usize| compact.get(index).and_then(Value::as_u64);
-    let (sequence, port) = (number(2).unwrap() as u32, number(3).unwrap() as u32);
+    let (sequence, port) = (number(2)? as u32, number(3)? as u32);
     let asked = number(4).map_or(port, |port| port as u32);
-    let mut bytes = table[number(1).unwrap() as usize].clone();
+    let mut bytes = table.get(number(1)? as usize)?.clone();
     let mut start = 0;
     while start < bytes.len() {
-        identify(&mut bytes[start..], sequence, port);
-        if bytes[start + 4] == 2 {
+        let message = bytes.get_mut(start..)?;
+        identify(message, sequence, port);
+        if message.get(4) == Some(&2) {
             // An acknowledgement or error repeats the request after its code.
-            identify(&mut bytes[start + 20..], sequence, asked);
+            identify(message.get_mut(20..)?, sequence, asked);
         }
-        let length = u32::from_ne_bytes(bytes[start..start + 4].try_into().unwrap());
-        start += (length as usize).next_multiple_of(4);
+        let length = u32::from_ne_bytes(message.get(..4)?.try_into().ok()?) as usize;
+        start += length.max(16).next_multiple_of(4);
     }
-    Datagram { request: compact[0] == "request", bytes }
+    Some(Datagram { request: compact.first()? == "request", bytes })
 }
 
 /// Writes `nlmsg_seq` and `nlmsg_pid`.
 pub fn identify(message: &mut [u8], sequence: u32, port: u32) {
-    message[8..12].copy_from_slice(&sequence.to_ne_bytes());
-    message[12..16].copy_from_slice(&port.to_ne_bytes());
+    if let Some(fields) = message.get_mut(8..16) {
+        fields[..4].copy_from_slice(&sequence.to_ne_bytes());
+        fields[4..].copy_from_slice(&port.to_ne_bytes());
+    }
 }
 
 fn items(list: &Value) -> impl Iterator<Item = &Value> {
     list.as_array().into_iter().flatten()
 }
 
-fn hex(text: &Value) -> Vec<u8> {
-    let digits = text.as_str().unwrap();
-    let byte = |at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+fn hex(text: &Value) -> Option<Vec<u8>> {
+    let digits = text.as_str()?;
+    let byte = |at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
     (0..digits.len()).step_by(2).map(byte).collect()
 }
 
-/// What must hold for a recording: every datagram is read and written back byte for byte. In what
-/// ipvsadm asked and the kernel answered nothing is unknown, and the values say it the same way
-/// again; a request made by hand may be odd.
+/// Checks a recording: every datagram is read and written back byte for byte. In what ipvsadm asked
+/// and the kernel answered nothing is unknown, and the values say it the same way again; a request
+/// made by hand may be odd, but has the recorded error number.
+///
+/// # Errors
+///
+/// What does not hold.
 pub fn check(record: &Record) -> Result<(), String> {
     for datagram in &record.datagrams {
         let packets = parse(&datagram.bytes).map_err(|error| error.to_string())?;
@@ -116,7 +125,18 @@ pub fn check(record: &Record) -> Result<(), String> {
             packets.iter().try_for_each(|packet| understand(packet, datagram.request))?;
         }
     }
-    Ok(())
+    record.errno.map_or(Ok(()), |errno| check_errno(record, errno))
+}
+
+fn check_errno(record: &Record, errno: i64) -> Result<(), String> {
+    let last = record.datagrams.last().ok_or("nothing was recorded")?;
+    let packets = parse(&last.bytes).map_err(|error| error.to_string())?;
+    let code = packets.last().and_then(|packet| match &packet.payload {
+        NetlinkPayload::Error(error) => Some(i64::from(error.raw_code())),
+        NetlinkPayload::Done(done) => Some(i64::from(done.code)),
+        _ => None,
+    });
+    unless(code != Some(errno), &format!("error {errno} was recorded, came {code:?}"))
 }
 
 fn understand(packet: &Packet, request: bool) -> Result<(), String> {
