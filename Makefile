@@ -2,9 +2,11 @@
 
 CARGO ?= cargo
 UVS = target/release/uvs
+FUZZ = parse rewrite icmp engine
+FUZZ_SECONDS = 600
+FUZZ_BYTES = 8192
 
-
-.PHONY: help setup build demo test check loom bench bench-veth bench-tcp bench-table bench-control bench-sched miri install clean
+.PHONY: help setup build demo test check loom fuzz bench bench-veth bench-tcp bench-table bench-control bench-sched miri install clean
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -31,6 +33,12 @@ loom: ## the lock-free table and schedulers under every interleaving of a small 
 miri: ## the table's tests under Miri: undefined behaviour, data races, weak memory (nightly)
 	MIRIFLAGS=-Zmiri-disable-isolation CARGO_TARGET_DIR=target/miri \
 		$(CARGO) +nightly miri test --locked -p uvs-engine --lib table::
+
+
+fuzz: setup ## each fuzz target for ten minutes (FUZZ_SECONDS), from the recordings on (nightly, cargo-fuzz)
+	python3 fuzz/seeds.py $(FUZZ_BYTES)
+	for target in $(FUZZ); do $(CARGO) +nightly fuzz run $$target -- \
+		-max_len=$(FUZZ_BYTES) -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 
 check: setup ## format, lints, licences
 	$(CARGO) fmt --all --check

@@ -55,6 +55,9 @@ impl TunnelError {
         if at.family != Family::V4 {
             return Err(Refused::Family);
         }
+        if at.fragment {
+            return Err(Refused::Fragment);
+        }
         let icmp = at.transport(frame).ok_or(Refused::Truncated)?;
         let icmp = Icmp4::new_checked(icmp).map_err(|_| Refused::Truncated)?;
         if at.protocol != protocol::ICMP || !carries_a_packet(icmp) {

@@ -12,7 +12,7 @@ use uvs_engine::snapshot::Rules;
 use uvs_sched::{Name, ServerId};
 use uvs_uvsadm::api::{
     ApiError, Change, DestConfig, Endpoint, ErrorCode, Method, Netmask, Persistence, ServiceConfig,
-    ServiceKey, Target, Timeouts,
+    ServiceKey, Target, Timeouts, TunnelKind,
 };
 
 use crate::entry::{DestEntry, Removed, ServiceEntry, set_timeouts};
@@ -318,6 +318,10 @@ fn check_dest(key: &ServiceKey, config: &DestConfig) -> Result<(), Refused> {
     }
     if config.weight > i32::MAX as u32 || config.l_threshold > config.u_threshold {
         return Err(ErrorCode::Range.into());
+    }
+    // Whatever the method. What else a tunnel has and does not use, the kernel takes.
+    if config.tunnel.kind == TunnelKind::Gue && config.tunnel.port == 0 {
+        return Err(ErrorCode::Invalid.into());
     }
     if !is_unicast(config.address) {
         return Err(ErrorCode::Invalid.into());

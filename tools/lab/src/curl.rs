@@ -1,6 +1,6 @@
 //! HTTP by real curl: many requests by one process, a connection each.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::Tally;
@@ -9,7 +9,7 @@ use crate::Tally;
 const PARALLEL: &str = "32";
 
 /// The arguments for `requests` requests to the page `/`, each over a connection of its own.
-pub(crate) fn arguments(target: SocketAddrV4, requests: u64) -> Vec<String> {
+pub(crate) fn arguments(target: SocketAddr, requests: u64) -> Vec<String> {
     let url = format!("http://{target}/?[1-{requests}]");
     let fixed = [
         ["--silent", "--show-error"],

@@ -1,16 +1,20 @@
-//! IPIP taken apart for servers whose kernel has no ipip device: from a raw socket into a TUN
+//! Tunnels taken apart for servers whose kernel has no devices for it: from raw sockets into a TUN
 //! device, and so to whoever listens on the VIP.
 
 use std::ffi::c_int;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use clap::Args;
-use rustix::net::{AddressFamily, RecvFlags, SocketType, ipproto, recv, socket, sockopt};
+use rustix::net::{
+    AddressFamily, Protocol, RecvFlags, SocketType, bind, recvfrom, socket, sockopt,
+};
 
-use crate::Error;
 use crate::servers::say_ready;
+use crate::tunnel::Outer;
+use crate::{Error, Tunnel};
 
 const CLONE_DEVICE: &str = "/dev/net/tun";
 
@@ -23,40 +27,97 @@ pub struct DecapJob {
     /// The TUN device to make.
     #[arg(long)]
     pub tun: String,
+    /// What is taken apart, and nothing else: ipip, gre, gre-csum, gue:PORT, gue-csum:PORT.
+    #[arg(long)]
+    pub tunnel: Tunnel,
+    /// The address to which the tunnel goes.
+    #[arg(long)]
+    pub local: IpAddr,
 }
 
 impl DecapJob {
     pub(crate) fn arguments(&self) -> Vec<String> {
-        vec!["decap".to_owned(), "--tun".to_owned(), self.tun.clone()]
+        let Self { tun, tunnel, local } = self;
+        let options = [
+            ("--tun", tun.clone()),
+            ("--tunnel", tunnel.to_string()),
+            ("--local", local.to_string()),
+        ];
+        let options = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
+        std::iter::once("decap".to_owned()).chain(options).collect()
     }
 }
 
 /// Unpacks until it is killed; prints `ready` when the device is there (and still down).
 pub fn decapsulate(job: &DecapJob) -> Result<(), Error> {
     let doing = format!("make the TUN device {}", job.tun);
-    let mut tun = open_tun(&job.tun).map_err(Error::socket(doing))?;
-    let tunnel = open_ipip().map_err(Error::socket("open a raw socket for IPIP"))?;
+    let tun = open_tun(&job.tun).map_err(Error::socket(doing))?;
+    let doing = format!("open raw sockets for {}", job.tunnel);
+    let _quiet = listener(job).map_err(Error::socket(doing.clone()))?;
+    let open = |protocol: &Protocol| Ok((*protocol, open_raw(job.local, *protocol)?));
+    let sockets: io::Result<Vec<_>> = job.tunnel.protocols().iter().map(open).collect();
+    let sockets = sockets.map_err(Error::socket(doing))?;
     say_ready()?;
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match recv(&tunnel, &mut buffer[..], RecvFlags::empty()) {
-            // A device that is down refuses the packet, as it would from the wire.
-            Ok((len, _)) => drop(strip(&buffer[..len]).map(|inner| tun.write(inner))),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => {
-                return Err(Error::Socket {
-                    doing: "receive IPIP".to_owned(),
-                    source: error.into(),
-                });
-            }
-        }
+    std::thread::scope(|scope| {
+        let unpack = |(protocol, socket)| unpack(job, protocol, &socket, &tun);
+        let threads: Vec<_> =
+            sockets.into_iter().map(|socket| scope.spawn(move || unpack(socket))).collect();
+        let ends = threads.into_iter().map(|thread| thread.join().expect("it does not panic"));
+        ends.collect()
+    })
+}
+
+/// Who has the port of a GUE tunnel: the kernel would else say that nobody has it. Nobody reads
+/// from it.
+fn listener(job: &DecapJob) -> io::Result<Option<UdpSocket>> {
+    match job.tunnel {
+        Tunnel::Gue { port, .. } => UdpSocket::bind((job.local, port)).map(Some),
+        _ => Ok(None),
     }
 }
 
-fn open_ipip() -> io::Result<OwnedFd> {
-    let socket = socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::IPIP))?;
+/// A raw socket that gets whole packets of this protocol to `local`, put together if they came in
+/// fragments.
+fn open_raw(local: IpAddr, protocol: Protocol) -> io::Result<OwnedFd> {
+    let family = if local.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket(family, SocketType::RAW, Some(protocol))?;
     sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER)?;
+    bind(&socket, &SocketAddr::new(local, 0))?;
     Ok(socket)
+}
+
+/// Takes apart what comes to one socket.
+fn unpack(
+    job: &DecapJob,
+    protocol: Protocol,
+    socket: &OwnedFd,
+    mut tun: &File,
+) -> Result<(), Error> {
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let (len, src) = match recvfrom(socket, &mut buffer[..], RecvFlags::empty()) {
+            Ok((len, _, src)) => (len, src),
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => {
+                let doing = format!("receive {}", job.tunnel);
+                return Err(Error::Socket { doing, source: error.into() });
+            }
+        };
+        let Some(src) = src.and_then(|src| SocketAddr::try_from(src).ok()) else { continue };
+        let outer = Outer { protocol, src: src.ip(), dst: job.local };
+        let inside = payload(job.local, &buffer[..len])
+            .and_then(|payload| job.tunnel.inside(outer, payload));
+        // A device that is down refuses the packet, as it would from the wire.
+        inside.into_iter().for_each(|inner| drop(tun.write(inner)));
+    }
+}
+
+/// What follows the outer IP header: of IPv4 a raw socket gets that too, of IPv6 it does not.
+fn payload(local: IpAddr, packet: &[u8]) -> Option<&[u8]> {
+    match local {
+        IpAddr::V4(_) => packet.get(usize::from(packet.first()? & 15) * 4..),
+        IpAddr::V6(_) => Some(packet),
+    }
 }
 
 /// Makes a TUN device in the calling thread's namespace and gives the file through which bare IP
@@ -77,75 +138,4 @@ pub fn open_tun(name: &str) -> io::Result<File> {
     // SAFETY: the descriptor is open, and TUNSETIFF reads and writes one ifreq at the pointer.
     let done: c_int = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &mut request) };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(file) }
-}
-
-/// The IPv4 packet inside an IPIP packet (RFC 2003), without anything behind its end; `None` when
-/// there is none.
-fn strip(outer: &[u8]) -> Option<&[u8]> {
-    let (header, total) = ipv4_lengths(outer)?;
-    if outer[9] != 4 {
-        return None;
-    }
-    let inner = &outer[header..total];
-    let (_, total) = ipv4_lengths(inner)?;
-    Some(&inner[..total])
-}
-
-/// Header and total length of the IPv4 packet at the start of `packet`, if all of it is there.
-fn ipv4_lengths(packet: &[u8]) -> Option<(usize, usize)> {
-    let first = *packet.first()?;
-    let header = usize::from(first & 0x0f) * 4;
-    let total = usize::from(u16::from_be_bytes([*packet.get(2)?, *packet.get(3)?]));
-    let whole = first >> 4 == 4 && header >= 20 && header <= total && total <= packet.len();
-    whole.then_some((header, total))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use etherparse::{IpNumber, Ipv4Header, PacketBuilder};
-    use proptest::prelude::*;
-
-    fn inner(payload: &[u8]) -> Vec<u8> {
-        let mut packet = Vec::new();
-        PacketBuilder::ipv4([192, 168, 77, 2], [10, 77, 0, 1], 64)
-            .udp(4000, 7)
-            .write(&mut packet, payload)
-            .unwrap();
-        packet
-    }
-
-    fn outer(inner: &[u8], protocol: u8, padding: usize) -> Vec<u8> {
-        let (from, to) = ([10, 77, 1, 254], [10, 77, 1, 1]);
-        let header = Ipv4Header::new(inner.len() as u16, 64, IpNumber(protocol), from, to).unwrap();
-        let mut packet = header.to_bytes().to_vec();
-        packet.extend_from_slice(inner);
-        packet.resize(packet.len() + padding, 0);
-        packet
-    }
-
-    proptest! {
-        #[test]
-        fn what_was_packed_comes_out(payload: Vec<u8>, padding in 0usize..20) {
-            let packet = inner(&payload[..payload.len().min(1400)]);
-            let behind_outer = outer(&packet, 4, padding);
-            prop_assert_eq!(strip(&behind_outer), Some(&packet[..]));
-            let behind_inner = outer(&[&packet[..], &[0].repeat(padding)].concat(), 4, 0);
-            prop_assert_eq!(strip(&behind_inner), Some(&packet[..]));
-        }
-
-        #[test]
-        fn nothing_makes_it_panic(bytes: Vec<u8>, cut in 0usize..80) {
-            strip(&bytes);
-            let packet = outer(&inner(&bytes[..bytes.len().min(1400)]), 4, 0);
-            let cut = cut.min(packet.len());
-            prop_assert_eq!(strip(&packet[..cut]).is_some(), cut == packet.len());
-        }
-    }
-
-    #[test]
-    fn other_protocols_are_not_unpacked() {
-        assert_eq!(strip(&outer(&inner(b"x"), 41, 0)), None);
-        assert_eq!(strip(&outer(b"not a packet at all", 4, 0)), None);
-    }
 }

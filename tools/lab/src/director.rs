@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -11,7 +11,8 @@ use uvs_control::api::Counters;
 use uvs_control::client::Client;
 
 use crate::{
-    ECHO_ALT_PORT, ECHO_PORT, Error, Guard, HTTP_ALT_PORT, HTTP_PORT, Host, Method, Network,
+    ECHO_ALT_PORT, ECHO_PORT, Error, Guard, HTTP_ALT_PORT, HTTP_PORT, Host, LabOptions, Method,
+    Network,
 };
 
 /// How long an engine may take to answer, and to stop.
@@ -156,22 +157,26 @@ fn config_text(network: &Network, options: &DirectorOptions) -> String {
     text
 }
 
-/// The services of a network, as ipvsadm-save would write them: HTTP and the UDP echo. With NAT
-/// the servers' other ports serve, so that ports are translated too.
+/// The services of a network, as ipvsadm-save would write them: HTTP and the UDP echo, of each
+/// family. With NAT the servers' other ports serve, so that ports are translated too.
 fn rules_text(network: &Network, scheduler: &str) -> String {
-    let method = network.options().method;
+    let LabOptions { method, servers, ipv6, .. } = *network.options();
     let (option, http, echo) = match method {
         Method::Route => ("-g", HTTP_PORT, ECHO_PORT),
         Method::Tunnel => ("-i", HTTP_PORT, ECHO_PORT),
         Method::Masq => ("-m", HTTP_ALT_PORT, ECHO_ALT_PORT),
     };
     let mut text = String::new();
-    for (protocol, service, port) in [("-t", HTTP_PORT, http), ("-u", ECHO_PORT, echo)] {
-        let service = network.service(service);
-        let _ = writeln!(text, "-A {protocol} {service} -s {scheduler}");
-        for rip in network.rips() {
-            let server = SocketAddrV4::new(rip, port);
-            let _ = writeln!(text, "-a {protocol} {service} -r {server} {option} -w 1");
+    for ipv6 in [false, true].into_iter().take(1 + usize::from(ipv6)) {
+        let of = |v4, v6| if ipv6 { IpAddr::V6(v6) } else { IpAddr::V4(v4) };
+        let vip = of(network.vip(), network.vip_v6());
+        for (protocol, service, port) in [("-t", HTTP_PORT, http), ("-u", ECHO_PORT, echo)] {
+            let service = SocketAddr::new(vip, service);
+            let _ = writeln!(text, "-A {protocol} {service} -s {scheduler}");
+            for n in 1..=servers {
+                let server = SocketAddr::new(of(network.rip(n), network.rip_v6(n)), port);
+                let _ = writeln!(text, "-a {protocol} {service} -r {server} {option} -w 1");
+            }
         }
     }
     text

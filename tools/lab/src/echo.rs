@@ -1,6 +1,6 @@
 //! The servers' UDP service: each datagram comes back with the server's name in front.
 
-use std::net::{SocketAddrV4, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 
 use clap::Args;
 
@@ -16,13 +16,13 @@ pub struct EchoJob {
     /// The addresses to answer on, each one exactly: a reply then leaves from the address that
     /// was asked, also when that is a VIP.
     #[arg(required = true)]
-    pub listen: Vec<SocketAddrV4>,
+    pub listen: Vec<SocketAddr>,
 }
 
 impl EchoJob {
     pub(crate) fn arguments(&self) -> Vec<String> {
         let mut arguments = vec!["echo".to_owned(), "--name".to_owned(), self.name.clone()];
-        arguments.extend(self.listen.iter().map(SocketAddrV4::to_string));
+        arguments.extend(self.listen.iter().map(SocketAddr::to_string));
         arguments
     }
 }

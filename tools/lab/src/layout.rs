@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+pub(crate) mod ipv6;
+
 use crate::{Error, LabName};
 
 /// The port on which the servers answer HTTP.
@@ -46,7 +48,7 @@ pub enum Method {
     Route,
     /// NAT (`-m`): the servers' default route is the director.
     Masq,
-    /// IPIP (`-i`): as `Route`, and the servers unpack IPIP.
+    /// Tunnels (`-i`): as `Route`, and the servers take them apart.
     Tunnel,
 }
 
@@ -61,6 +63,8 @@ pub struct LabOptions {
     pub method: Method,
     /// How many servers.
     pub servers: usize,
+    /// Whether all of it has IPv6 beside IPv4.
+    pub ipv6: bool,
     /// The program that has the [`Tool`](crate::Tool) commands under `lab`; `None`: the one that
     /// is running.
     pub program: Option<PathBuf>,
@@ -68,7 +72,14 @@ pub struct LabOptions {
 
 impl Default for LabOptions {
     fn default() -> Self {
-        Self { arms: Arms::One, queues: 1, method: Method::Route, servers: 3, program: None }
+        Self {
+            arms: Arms::One,
+            queues: 1,
+            method: Method::Route,
+            servers: 3,
+            ipv6: false,
+            program: None,
+        }
     }
 }
 
@@ -231,6 +242,9 @@ impl Layout {
             ]),
             Host::Server(n) => lines.extend(self.set_up_server(n)),
         }
+        if self.options.ipv6 {
+            lines.extend(self.set_up_ipv6(host));
+        }
         lines
     }
 
@@ -282,6 +296,7 @@ impl Layout {
         everywhere("arp_announce", 2 * silent);
         let router = host == Host::Director && self.options.method == Method::Masq;
         settings.push(format!("net.ipv4.ip_forward={}", u8::from(router)));
+        settings.extend(self.sysctls_ipv6(host));
         if host == Host::Client {
             // A load without keep-alive uses up the default 28 k ports in two seconds.
             settings.push("net.ipv4.ip_local_port_range=1024 65535".to_owned());

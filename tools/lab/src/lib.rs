@@ -36,6 +36,7 @@ mod nginx;
 mod servers;
 mod tally;
 mod tool;
+mod tunnel;
 mod udp;
 
 pub use decap::{DecapJob, decapsulate, open_tun};
@@ -52,7 +53,8 @@ pub use load::Load;
 pub use name::LabName;
 pub use network::{Network, ready};
 pub use rustix::process::Signal;
-pub use servers::{Decap, Servers};
+pub use servers::{Decap, Servers, end_tunnel};
 pub use tally::Tally;
 pub use tool::Tool;
+pub use tunnel::Tunnel;
 pub use udp::{UdpJob, udp_ask};

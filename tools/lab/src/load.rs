@@ -1,6 +1,6 @@
 //! What asks: real traffic, sent by the client.
 
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -30,9 +30,9 @@ impl<'a> Load<'a> {
 
     /// `requests` requests to the page `/` by curl, 32 at once, each over a connection of its own;
     /// what is not answered within a minute is lost.
-    pub fn curl(&self, target: SocketAddrV4, requests: u64) -> Result<Tally, Error> {
+    pub fn curl(&self, target: impl Into<SocketAddr>, requests: u64) -> Result<Tally, Error> {
         let mut command = self.network.command(Host::Client, "timeout");
-        command.args([CURL_SECONDS, "curl"]).args(curl::arguments(target, requests));
+        command.args([CURL_SECONDS, "curl"]).args(curl::arguments(target.into(), requests));
         let start = Instant::now();
         let output = command::output(&mut command)?;
         let elapsed = start.elapsed();

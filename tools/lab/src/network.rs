@@ -1,13 +1,13 @@
 //! The network: made with `ip`, `ethtool` and `sysctl`, taken down when it is dropped.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::command::{command, command_in, ip_batch, run, search_path};
 use crate::grave::{self, Undertaker};
-use crate::layout::{CLIENT, DIRECTOR_INSIDE, DIRECTOR_OUTSIDE, Layout, VIP};
+use crate::layout::{CLIENT, DIRECTOR_INSIDE, DIRECTOR_OUTSIDE, Layout, VIP, ipv6};
 use crate::{Arms, ECHO_PORT, Error, Guard, HTTP_PORT, Host, LabName, LabOptions, Method};
 
 /// Each program that a lab runs, with Debian's package of it.
@@ -106,11 +106,8 @@ impl Network {
     }
 
     fn set_sysctls(&self, host: Host) -> Result<(), Error> {
-        run(self.command(host, "sysctl").arg("-qw").args(self.layout.sysctls(host)))?;
-        // IPv4 only for now: without this the counters also count neighbour discovery. A kernel
-        // without IPv6 has no such key, hence -e.
-        let quiet = "net.ipv6.conf.default.disable_ipv6=1";
-        run(self.command(host, "sysctl").args(["-eqw", quiet])).map(drop)
+        // A kernel without IPv6 has none of its keys, hence -e.
+        run(self.command(host, "sysctl").arg("-eqw").args(self.layout.sysctls(host))).map(drop)
     }
 
     /// Makes every sender finish its checksums and cut its segments itself: AF_XDP hands frames
@@ -190,9 +187,19 @@ impl Network {
         VIP
     }
 
+    /// As [`vip`](Self::vip), of IPv6.
+    pub fn vip_v6(&self) -> Ipv6Addr {
+        ipv6::VIP
+    }
+
     /// The virtual address with a port.
     pub fn service(&self, port: u16) -> SocketAddrV4 {
         SocketAddrV4::new(VIP, port)
+    }
+
+    /// As [`service`](Self::service), of IPv6.
+    pub fn service_v6(&self, port: u16) -> SocketAddrV6 {
+        SocketAddrV6::new(ipv6::VIP, port, 0, 0)
     }
 
     /// The director's address among the clients.
@@ -208,6 +215,11 @@ impl Network {
     /// The real address of a server, counted from 1.
     pub fn rip(&self, server: usize) -> Ipv4Addr {
         self.layout.rip(server)
+    }
+
+    /// As [`rip`](Self::rip), of IPv6.
+    pub fn rip_v6(&self, server: usize) -> Ipv6Addr {
+        self.layout.rip_v6(server)
     }
 
     /// The servers' real addresses, server 1 first.

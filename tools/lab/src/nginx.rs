@@ -14,8 +14,8 @@ pub(crate) fn big_page() -> Vec<u8> {
     (0..BIG_BYTES).map(|i| (i % 251) as u8).collect()
 }
 
-/// Writes the config of server `n` and its pages into `folder` and gives the config's file name.
-pub(crate) fn write_config(folder: &Path, n: usize) -> Result<String, Error> {
+/// Writes the config of server `n`, with IPv6 or without, and its pages into `folder` and gives the config's file name.
+pub(crate) fn write_config(folder: &Path, n: usize, ipv6: bool) -> Result<String, Error> {
     let pages = folder.join("pages");
     fs::create_dir_all(&pages).map_err(Error::file(&pages))?;
     let big = pages.join("big");
@@ -23,16 +23,22 @@ pub(crate) fn write_config(folder: &Path, n: usize) -> Result<String, Error> {
         fs::write(&big, big_page()).map_err(Error::file(big))?;
     }
     let file = folder.join("nginx.conf");
-    fs::write(&file, config(folder, n)).map_err(Error::file(&file))?;
+    fs::write(&file, config(folder, n, ipv6)).map_err(Error::file(&file))?;
     Ok(file.display().to_string())
 }
 
 /// One process, no access log, each of the temporary paths its own.
-fn config(folder: &Path, n: usize) -> String {
+fn config(folder: &Path, n: usize, ipv6: bool) -> String {
     let folder = folder.display();
     let mut temporary = String::new();
     for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
         temporary += &format!("    {kind}_temp_path {folder}/{kind};\n");
+    }
+    let mut listen = String::new();
+    for address in if ipv6 { &["0.0.0.0", "[::]"][..] } else { &["0.0.0.0"] } {
+        for port in [HTTP_PORT, HTTP_ALT_PORT] {
+            listen += &format!("        listen {address}:{port} backlog=4096;\n");
+        }
     }
     format!(
         r#"daemon off;
@@ -51,9 +57,7 @@ http {{
     tcp_nodelay on;
     keepalive_requests 100000000;
 {temporary}    server {{
-        listen 0.0.0.0:{HTTP_PORT} backlog=4096;
-        listen 0.0.0.0:{HTTP_ALT_PORT} backlog=4096;
-        add_header X-Server "server {n}";
+{listen}        add_header X-Server "server {n}";
         location = / {{ return 200 "server {n}\n"; }}
         location / {{ root {folder}/pages; }}
     }}
@@ -68,7 +72,7 @@ mod tests {
 
     #[test]
     fn nothing_is_written_outside_the_folder() {
-        let text = config(Path::new("/run/x"), 2);
+        let text = config(Path::new("/run/x"), 2, true);
         let paths = text.split_whitespace().filter(|word| word.starts_with('/'));
         let mut outside = paths.filter(|path| !path.starts_with("/run/x/") && *path != "/");
         assert_eq!(outside.next(), None);

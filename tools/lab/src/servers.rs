@@ -1,27 +1,27 @@
-//! What answers: on each server nginx, a UDP echo, and what unpacks IPIP.
+//! What answers: on each server nginx, a UDP echo, and what takes tunnels apart.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::{
-    DecapJob, ECHO_ALT_PORT, ECHO_PORT, EchoJob, Error, Guard, Host, Method, Network, nginx,
+    DecapJob, ECHO_ALT_PORT, ECHO_PORT, EchoJob, Error, Guard, Host, Method, Network, Tunnel, nginx,
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The servers' tunnel device, the kernel's own or ours.
-const TUNNEL_DEVICE: &str = "ipip1";
+/// The servers' device for IPIP over IPv4, if it is the kernel's own.
+const KERNEL_DEVICE: &str = "ipip1";
 
-/// What unpacks IPIP on the servers.
+/// What takes tunnels apart on the servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decap {
     /// The kernel's ipip device.
     Kernel,
-    /// [`decapsulate`](crate::decapsulate), for a kernel without that device.
+    /// [`decapsulate`](crate::decapsulate).
     Tun,
 }
 
@@ -30,6 +30,7 @@ pub enum Decap {
 pub struct Servers {
     /// The processes of server 1 first.
     running: Vec<Vec<Guard>>,
+    tunnels: Vec<Guard>,
     decap: Option<Decap>,
 }
 
@@ -46,14 +47,14 @@ impl Servers {
         for start in starts {
             running.push(start.finish()?);
         }
-        let mut servers = Self { running, decap: None };
+        let mut servers = Self { running, tunnels: Vec::new(), decap: None };
         if network.options().method == Method::Tunnel {
             servers.unpack(network, progress)?;
         }
         Ok(servers)
     }
 
-    /// What unpacks IPIP; `None` where nothing has to.
+    /// What takes tunnels apart; `None` where nothing has to.
     pub fn decap(&self) -> Option<Decap> {
         self.decap
     }
@@ -69,31 +70,65 @@ impl Servers {
 
     /// Lets the servers run on when this process ends.
     pub fn keep(self) {
-        for guard in self.running.into_iter().flatten() {
+        for guard in self.running.into_iter().flatten().chain(self.tunnels) {
             guard.keep();
         }
     }
 
+    /// The IPIP tunnels that a network's services begin with.
     fn unpack(&mut self, network: &Network, progress: &mut dyn FnMut(&str)) -> Result<(), Error> {
-        let up = format!("link set {TUNNEL_DEVICE} up");
-        for n in 1..=network.options().servers {
-            let host = Host::Server(n);
-            let device = format!("link add {TUNNEL_DEVICE} type ipip local {}", network.rip(n));
-            if network.ip(host, &device).is_ok() {
-                self.decap = Some(Decap::Kernel);
-            } else {
-                self.decap = Some(Decap::Tun);
-                let arguments = DecapJob { tun: TUNNEL_DEVICE.to_owned() }.arguments();
-                self.running[n - 1].push(spawn_tool(network, n, "decap", &arguments)?);
+        let ipv6 = network.options().ipv6;
+        let device = |n| format!("link add {KERNEL_DEVICE} type ipip local {}", network.rip(n));
+        if !ipv6 && network.ip(Host::Server(1), &device(1)).is_ok() {
+            for n in 2..=network.options().servers {
+                network.ip(Host::Server(n), &device(n))?;
             }
-            network.ip(host, &up)?;
+            for n in 1..=network.options().servers {
+                network.ip(Host::Server(n), &format!("link set {KERNEL_DEVICE} up"))?;
+            }
+            self.decap = Some(Decap::Kernel);
+            progress("the servers unpack IPIP with the kernel's ipip device");
+            return Ok(());
         }
-        progress(match self.decap {
-            Some(Decap::Kernel) => "the servers unpack IPIP with the kernel's ipip device",
-            _ => "no ipip device in this kernel: the servers unpack IPIP over a TUN device",
-        });
+        progress("the servers unpack IPIP over a TUN device");
+        self.end_tunnels(network, Tunnel::Ipip, &[false, true][..1 + usize::from(ipv6)])
+    }
+
+    /// Makes all servers the ends of such tunnels, over IPv4 (`false`) or IPv6 (`true`) or both, in
+    /// place of those that they are.
+    pub fn end_tunnels(
+        &mut self,
+        network: &Network,
+        tunnel: Tunnel,
+        over_ipv6: &[bool],
+    ) -> Result<(), Error> {
+        self.tunnels.clear();
+        for n in 1..=network.options().servers {
+            if self.decap == Some(Decap::Kernel) {
+                network.ip(Host::Server(n), &format!("link del {KERNEL_DEVICE}"))?;
+            }
+            for &ipv6 in over_ipv6 {
+                let local = if ipv6 { network.rip_v6(n).into() } else { network.rip(n).into() };
+                self.tunnels.push(end_tunnel(network, n, tunnel, local)?);
+            }
+        }
+        self.decap = Some(Decap::Tun);
         Ok(())
     }
+}
+
+/// Makes a server the end of a tunnel to its address `local`, until the guard is dropped.
+pub fn end_tunnel(
+    network: &Network,
+    n: usize,
+    tunnel: Tunnel,
+    local: IpAddr,
+) -> Result<Guard, Error> {
+    let tun = if local.is_ipv4() { "tun4" } else { "tun6" };
+    let job = DecapJob { tun: tun.to_owned(), tunnel, local };
+    let guard = spawn_tool(network, n, "decap", &job.arguments())?;
+    network.ip(Host::Server(n), &format!("link set {tun} up"))?;
+    Ok(guard)
 }
 
 /// A server that has been started and does not answer yet.
@@ -108,7 +143,8 @@ impl Start {
     fn begin(network: &Network, n: usize) -> Result<Self, Error> {
         let host = Host::Server(n);
         let folder = network.folder().join(host.to_string());
-        let config = nginx::write_config(&folder, n)?;
+        let ipv6 = network.options().ipv6;
+        let config = nginx::write_config(&folder, n, ipv6)?;
         let stderr = log_file(&folder.join("nginx.log"))?;
         let prefix = folder.display().to_string();
         let errors = folder.join("error.log").display().to_string();
@@ -116,12 +152,13 @@ impl Start {
         command.args(["-p", &prefix, "-c", &config, "-e", &errors]);
         let nginx = Guard::spawn(command.stdout(Stdio::null()).stderr(stderr))?;
 
-        let mut addresses = vec![network.rip(n)];
+        let mut addresses: Vec<IpAddr> = vec![network.rip(n).into(), network.rip_v6(n).into()];
         if network.options().method != Method::Masq {
-            addresses.push(network.vip());
+            addresses.extend([network.vip().into(), IpAddr::from(network.vip_v6())]);
         }
+        addresses.retain(|address: &IpAddr| ipv6 || address.is_ipv4());
         let ports = [ECHO_PORT, ECHO_ALT_PORT];
-        let sockets = |ip| ports.map(|port| SocketAddrV4::new(ip, port));
+        let sockets = |ip| ports.map(|port| SocketAddr::new(ip, port));
         let listen = addresses.into_iter().flat_map(sockets).collect();
         let job = EchoJob { name: format!("server {n}"), listen };
         let echo = spawn_tool(network, n, "echo", &job.arguments())?;

@@ -13,7 +13,7 @@ use crate::{
 pub enum Tool {
     /// Answer UDP with the server's name and what was sent.
     Echo(EchoJob),
-    /// Unpack IPIP into a TUN device.
+    /// Take a tunnel apart, into a TUN device.
     Decap(DecapJob),
     /// Send HTTP requests and print the tally as JSON.
     Http(HttpJob),

@@ -1,7 +1,7 @@
 //! A UDP client: datagrams from many source ports to the echo servers, none sent twice.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -13,7 +13,7 @@ use crate::{Error, Tally};
 pub struct UdpJob {
     /// Address and port of the echo.
     #[arg(long)]
-    pub target: SocketAddrV4,
+    pub target: SocketAddr,
     /// How many datagrams.
     #[arg(long, default_value_t = 1000)]
     pub datagrams: u64,
@@ -27,8 +27,8 @@ pub struct UdpJob {
 
 impl UdpJob {
     /// A thousand datagrams of 64 flows, with a second for each answer.
-    pub fn to(target: SocketAddrV4) -> Self {
-        Self { target, datagrams: 1000, flows: 64, patience: 1000 }
+    pub fn to(target: impl Into<SocketAddr>) -> Self {
+        Self { target: target.into(), datagrams: 1000, flows: 64, patience: 1000 }
     }
 
     pub(crate) fn arguments(&self) -> Vec<String> {
@@ -71,7 +71,11 @@ pub fn udp_ask(job: &UdpJob) -> Result<Tally, Error> {
 
 /// A connected socket takes answers from the address that was asked and from no other.
 fn open(job: &UdpJob) -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    let any = match job.target {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
     socket.connect(job.target)?;
     Ok(socket)
 }
@@ -102,14 +106,10 @@ fn answer(flow: &UdpSocket, number: u64, deadline: Instant) -> io::Result<Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::SocketAddr;
-
     /// A server that gives each datagram to `reply` and sends back what that makes of it.
     fn served(datagrams: u64, reply: impl Fn(&str) -> Vec<String> + Send + 'static) -> Tally {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let SocketAddr::V4(target) = socket.local_addr().unwrap() else {
-            unreachable!("bound to an IPv4 address")
-        };
+        let target = socket.local_addr().unwrap();
         std::thread::spawn(move || {
             let mut buffer = [0; 256];
             for _ in 0..datagrams {

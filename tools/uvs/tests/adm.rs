@@ -4,12 +4,18 @@
 mod lab;
 
 use std::io::Write;
+use std::net::Ipv6Addr;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use lab::{Lab, said, uvs};
+use uvs_control::api::Refused;
+use uvs_control::client::ClientError;
 use uvs_lab::{Arms, Director, ECHO_PORT, HTTP_PORT, Method, UdpJob};
+use uvs_uvsadm::api::{
+    Change, DestConfig, ErrorCode, Method as ApiMethod, Protocol, ServiceKey, Tunnel, TunnelKind,
+};
 
 /// A running engine, and the program under ipvsadm's name.
 struct Admin {
@@ -226,4 +232,88 @@ fn what_cannot_be_done_is_refused_with_ipvsadms_exit_codes() {
         refuses(line, 255, "the sync daemon comes later");
     }
     assert_eq!(admin.does("-L --daemon"), "");
+}
+
+/// The words are those recorded of ipvsadm.
+#[test]
+fn a_tunnel_that_cannot_be_is_refused() {
+    let Some(admin) = Admin::new("ipvsadm") else { return };
+    let server = "-a -t 10.77.0.1:80 -r 10.77.1.9";
+    let no_port = "You need to supply the 'tun-port' option for the 'gue' tunnel type";
+    let other_method = "Tunnel options conflict with forward method";
+    for (options, words) in [
+        ("-i --tun-type gue", no_port),
+        ("-i --tun-type gue --tun-csum --tun-remcsum", no_port),
+        ("-i --tun-type gue --tun-port 0", "illegal tunnel port specified"),
+        ("-i --tun-type gue --tun-port 70000", "illegal tunnel port specified"),
+        ("-i --tun-type sit", "illegal tunnel type specified"),
+        (
+            "-i --tun-type gre --tun-port 6080",
+            "Illegal 'tun-port' option with the 'gre' tunnel type",
+        ),
+        (
+            "-i --tun-type gre --tun-remcsum",
+            "Illegal 'tun-remcsum' option with the 'gre' tunnel type",
+        ),
+        (
+            "-i --tun-type gre --tun-csum --tun-nocsum",
+            "The option 'tun-csum' conflicts with the 'tun-nocsum' option in the 'gre' tunnel type",
+        ),
+        ("-i --tun-csum", "Illegal 'tun-csum' option with the 'ipip' tunnel type"),
+        ("-m --tun-type gue --tun-port 6080", other_method),
+        ("-g --tun-csum", other_method),
+    ] {
+        admin.refuses(&format!("{server} {options}"), 2, words);
+        // Nor does a server that is there become one.
+        let edit = format!("-e -t 10.77.0.1:80 -r 10.77.1.1:80 {options}");
+        admin.refuses(&edit, 2, words);
+        let lines = format!("{server}:80 -g\n{server}:81 {options}\n");
+        let restored = admin.run("-R", &lines);
+        assert!(!restored.status.success(), "{options}: {}", said(&restored));
+        admin.does("-d -t 10.77.0.1:80 -r 10.77.1.9:80");
+    }
+}
+
+#[test]
+fn a_server_of_the_other_family_is_refused_but_behind_a_tunnel() {
+    let Some(admin) = Admin::new("ipvsadm") else { return };
+    let words = "Different address family is allowed only for tunneling servers";
+    for method in ["", "-g", "-m"] {
+        admin.refuses(&format!("-a -t 10.77.0.1:80 -r [fd78::1]:80 {method}"), 2, words);
+        admin.refuses(&format!("-e -t 10.77.0.1:80 -r [fd78::1]:80 {method}"), 2, words);
+    }
+    admin.does("-a -t 10.77.0.1:80 -r [fd78::1]:80 -i");
+    admin.refuses("-e -t 10.77.0.1:80 -r [fd78::1]:80 -m", 2, words);
+}
+
+/// Who asks the engine itself has no ipvsadm in front: it refuses what the kernel refuses, and of
+/// the changes that come together it makes all or none.
+#[test]
+fn the_engine_refuses_such_servers_too() {
+    let Some(admin) = Admin::new("ipvsadm") else { return };
+    let before = admin.does("-S -n");
+    let service = ServiceKey::new(Protocol::Tcp, [10, 77, 0, 1], HTTP_PORT);
+    let right = DestConfig::new([10, 77, 1, 9], HTTP_PORT);
+    let gue = |port| Tunnel { kind: TunnelKind::Gue, port, ..Tunnel::default() };
+    let other_family = |method| {
+        let address = Ipv6Addr::new(0xfd78, 0, 0, 0, 0, 0, 0, 1);
+        DestConfig { method, ..DestConfig::new(address, HTTP_PORT) }
+    };
+    for wrong in [
+        DestConfig { method: ApiMethod::Tunnel, tunnel: gue(0), ..right },
+        other_family(ApiMethod::Route),
+        other_family(ApiMethod::Masq),
+    ] {
+        let first = DestConfig { port: 81, ..right };
+        let add = |dest| Change::AddDest { service, dest };
+        let refused = admin.engine.client().change(&[add(first), add(wrong)]).unwrap_err();
+        let ClientError::Refused(Refused { change: 1, error }) = refused else {
+            panic!("{wrong:?}: {refused}")
+        };
+        assert_eq!(error.code, ErrorCode::Invalid, "{wrong:?}");
+        assert!(error.message.starts_with("Invalid operation."), "{}", error.message);
+        assert_eq!(admin.does("-S -n"), before, "{wrong:?} changed something");
+    }
+    let behind = DestConfig { tunnel: gue(6080), ..other_family(ApiMethod::Tunnel) };
+    admin.engine.client().change(&[Change::AddDest { service, dest: behind }]).unwrap();
 }

@@ -171,6 +171,14 @@ fn a_wrong_file_of_services_is_refused_with_line_and_column() {
     refused("-A -t 10.77.0.1:81 -s nosuch", &[": Scheduler"]);
     refused("-a -t 10.77.0.1:81 -r 10.77.1.1", &[": Service not defined"]);
     refused("-A -t 10.77.0.1:80 -s rr", &[": Service already exists"]);
+    let server = "-a -t 10.77.0.1:80 -r 10.77.1.2:80";
+    refused(&format!("{server} -i --tun-type gue"), &["supply the 'tun-port' option"]);
+    refused(
+        &format!("{server} -i --tun-type gre --tun-remcsum"),
+        &[", column 54: Illegal 'tun-remcsum' option with the 'gre' tunnel type"],
+    );
+    let other_family = "-a -t 10.77.0.1:80 -r [fd78::1]:80 -m";
+    refused(other_family, &[", column 20: Different address family"]);
     refusals.write("test.rules", "-A -t [fd00::1]:80 -s rr\n");
     refusals.refused(&config, &["fd00::1 does not reach this host", "ip address add fd00::1/128"]);
     refusals.write("test.rules", "-A -t 10.99.0.1:80 -s rr\n");

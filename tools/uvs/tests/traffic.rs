@@ -3,7 +3,6 @@
 
 mod lab;
 
-use std::net::UdpSocket;
 use std::time::Duration;
 
 use lab::{Lab, PORTS, Wire, assert_nothing_dropped, assert_spread_evenly};
@@ -140,16 +139,10 @@ fn large_datagrams_pass(arms: Arms, method: Method) {
     let Some(lab) = Lab::up(arms, method) else { return };
     for port in PORTS {
         let engine = lab.engine(port);
-        let socket = lab.inside(Host::Client, || UdpSocket::bind("0.0.0.0:0").unwrap());
-        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        socket.connect(lab.network.service(ECHO_PORT)).unwrap();
+        let socket = lab.client_udp(lab.network.service(ECHO_PORT));
         for bytes in [1400, 60_000] {
-            let datagram: Vec<u8> = (0..bytes).map(|at| (at % 251) as u8).collect();
-            socket.send(&datagram).unwrap();
-            let mut echo = vec![0; 1 << 16];
-            let len = socket.recv(&mut echo).unwrap_or_else(|e| panic!("{method:?}, {bytes}: {e}"));
-            // The server says its name in front.
-            assert!(echo[..len].ends_with(&datagram), "{method:?}, {bytes}, {port}");
+            let patience = Duration::from_secs(10);
+            assert!(lab::is_echoed(&socket, bytes, patience), "{method:?}, {bytes}, {port}");
         }
         let counters = engine.counters().unwrap();
         assert_nothing_dropped(&counters);

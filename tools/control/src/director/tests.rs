@@ -5,7 +5,10 @@ use uvs_engine::clock::Ticks;
 use uvs_engine::proto::tcp;
 use uvs_engine::service::Endpoint;
 use uvs_sched::{Flow, Load, ServerId};
-use uvs_uvsadm::api::{ErrorCode, Method, Netmask, Persistence, Protocol, ServiceConfig, Timeouts};
+use uvs_uvsadm::api::{
+    ErrorCode, Method, Netmask, Persistence, Protocol, ServiceConfig, Timeouts, Tunnel,
+    TunnelChecksum, TunnelKind,
+};
 
 use crate::service::DestView;
 
@@ -355,6 +358,9 @@ fn what_the_kernel_refuses_is_refused() {
         (persistent(mark(true), v4_mask), ErrorCode::Invalid),
         (persistent(mark(false), Netmask::V6(64)), ErrorCode::Invalid),
         (Change::AddDest { service: v6, dest: dest(1) }, ErrorCode::Invalid),
+        (add_with(Method::Tunnel, gue(0)), ErrorCode::Invalid),
+        (add_with(Method::Route, gue(0)), ErrorCode::Invalid),
+        (edit(DestConfig { tunnel: gue(0), ..dest(1) }), ErrorCode::Invalid),
         (edit_at("224.0.0.1"), ErrorCode::Invalid),
         (edit_at("255.255.255.255"), ErrorCode::Invalid),
         (edit_at("0.0.0.0"), ErrorCode::Invalid),
@@ -376,6 +382,28 @@ fn what_the_kernel_refuses_is_refused() {
     director
         .apply(&[persistent(mark(false), v4_mask), persistent(mark(true), Netmask::V6(1))])
         .unwrap();
+}
+
+/// A new server with such a tunnel, which it uses or not.
+fn add_with(method: Method, tunnel: Tunnel) -> Change {
+    Change::AddDest { service: key(80), dest: DestConfig { method, tunnel, ..dest(9) } }
+}
+
+fn gue(port: u16) -> Tunnel {
+    Tunnel { kind: TunnelKind::Gue, port, checksum: TunnelChecksum::None }
+}
+
+/// As asked of Linux 6.1 over netlink, where ipvsadm's own checks are not in the way.
+#[test]
+fn what_a_tunnel_does_not_use_is_taken() {
+    let tunnel = |kind, port, checksum| Tunnel { kind, port, checksum };
+    for tunnel in [
+        tunnel(TunnelKind::Gre, 6080, TunnelChecksum::Remote),
+        tunnel(TunnelKind::Ipip, 6080, TunnelChecksum::Full),
+        gue(6080),
+    ] {
+        director().apply(&[add_with(Method::Tunnel, tunnel)]).unwrap();
+    }
 }
 
 fn edit_at(address: &str) -> Change {

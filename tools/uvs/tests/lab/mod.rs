@@ -11,6 +11,7 @@ mod queues;
 mod wire;
 
 use std::fs::File;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -52,6 +53,11 @@ impl Lab {
         Self::with(LabOptions { arms, method, ..LabOptions::default() })
     }
 
+    /// As [`up`](Self::up), with IPv6 beside IPv4.
+    pub fn of_both_families(arms: Arms, method: Method) -> Option<Self> {
+        Self::with(LabOptions { arms, method, ipv6: true, ..LabOptions::default() })
+    }
+
     /// A lab as told, with the program under test.
     pub fn with(options: LabOptions) -> Option<Self> {
         if let Err(reason) = ready() {
@@ -72,6 +78,15 @@ impl Lab {
     /// Traffic from the client.
     pub fn load(&self) -> Load<'_> {
         Load::on(&self.network)
+    }
+
+    /// A socket of the client's that is connected to an echo.
+    pub fn client_udp(&self, echo: impl Into<SocketAddr>) -> UdpSocket {
+        let echo = echo.into();
+        let any = if echo.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = self.inside(Host::Client, || UdpSocket::bind(any).unwrap());
+        socket.connect(echo).unwrap();
+        socket
     }
 
     /// Opens long-lived connections from the client and lets them go on.
@@ -157,6 +172,25 @@ pub fn settled(engine: &Director, figure: impl Fn(&Stats) -> u64) -> Vec<Service
             return now;
         }
         before = now;
+    }
+}
+
+/// Sends a datagram of so many bytes and waits for its echo; what is behind the server's name in it
+/// must be what was sent. False when nothing came in time.
+pub fn is_echoed(socket: &UdpSocket, bytes: usize, patience: Duration) -> bool {
+    let datagram: Vec<u8> = (0..bytes).map(|at| (at % 251) as u8).collect();
+    socket.set_read_timeout(Some(patience)).unwrap();
+    // What an ICMP error said of an earlier datagram is no answer to this one.
+    while let Err(error) = socket.send(&datagram) {
+        assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE), "{error}");
+    }
+    let mut echo = vec![0; 1 << 16];
+    match socket.recv(&mut echo) {
+        Ok(len) => {
+            assert!(echo[..len].ends_with(&datagram), "{bytes} bytes came back changed");
+            true
+        }
+        Err(_) => false,
     }
 }
 

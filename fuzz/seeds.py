@@ -1,0 +1,87 @@
+"""Makes the fuzz targets' corpora of the recordings in tools/conform/cases/fwd.
+
+What an input looks like stands in src/lib.rs and src/input.rs.
+"""
+
+import hashlib
+import json
+import pathlib
+import struct
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+CASES = HERE.parent / "tools/conform/cases/fwd"
+
+# The numbers of src/rig.rs's METHODS, by what a recording calls its mode.
+METHODS = {
+    "dr": 0,
+    "local": 0,
+    "nat": 1,
+    "tun_ipip": 2,
+    "tun_gre_nocsum": 3,
+    "tun_gre_csum": 4,
+    "tun_gue_nocsum": 5,
+    "tun_gue_csum": 6,
+    "tun_gue_remcsum": 7,
+}
+OTHER_FAMILY = 8
+ALONE = 4
+
+
+def frames_of(case):
+    """Each frame that came, with the number of its link."""
+    for step in case["steps"]:
+        for frame in step.get("in", []):
+            yield int(step["in_dev"] == "r"), bytes.fromhex(frame)
+
+
+def left(case):
+    """Each frame that the kernel sent."""
+    for step in case["steps"]:
+        for out in step.get("out", []):
+            yield bytes.fromhex(out["hex"])
+
+
+def listed(case):
+    """A recording as one list of frames, each a batch of its own."""
+    method = METHODS.get(case["mode"], 0)
+    if case["family"] in ("v4in6", "v6in4"):
+        method |= OTHER_FAMILY
+    names = ["pmtu_disc", "schedule_icmp", "nat_icmp_send", "sloppy_tcp", "secure_tcp"]
+    set_ones = [name for name in names if name in case.get("sysctl", {})]
+    settings = sum(1 << names.index(name) for name in set_ones)
+    settings |= 0x80 if case["mtu_r"] < 1500 else 0
+    data = bytes([method, settings])
+    for link, frame in frames_of(case):
+        data += struct.pack(">BH", link | ALONE, len(frame)) + frame
+    return data
+
+
+def knobs(frame, number):
+    """Knobs that are different for each frame, and the same each time."""
+    seed = frame + number.to_bytes(2, "big")
+    return hashlib.sha384(seed).digest() + frame
+
+
+def seeds():
+    for path in sorted(CASES.glob("*.json")):
+        case = json.loads(path.read_text())
+        yield "parse", listed(case)
+        yield "engine", listed(case)
+        came = [frame for _, frame in frames_of(case)]
+        for number, frame in enumerate(came + list(left(case))):
+            yield "rewrite", knobs(frame, number)
+            yield "icmp", knobs(frame, number)
+
+
+def main():
+    for target, data in seeds():
+        # What is longer than the fuzzer's inputs is left out.
+        if len(data) > int(sys.argv[1]):
+            continue
+        folder = HERE / "corpus" / target
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / hashlib.sha1(data).hexdigest()).write_bytes(data)
+
+
+main()
