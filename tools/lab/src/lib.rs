@@ -18,6 +18,7 @@
 //!
 //! It makes the network ([`Network`]), what answers ([`Servers`]) and what asks ([`Load`]). Only
 //! [`Director`] knows uvs, and from the outside: it runs the program and asks it over its socket.
+//! [`uml_run`] boots a kernel that has IPVS, where the host's has not, and runs a command in it.
 
 mod command;
 mod curl;
@@ -37,6 +38,7 @@ mod servers;
 mod tally;
 mod tool;
 mod udp;
+mod uml;
 
 pub use decap::{DecapJob, decapsulate, open_tun};
 pub use director::{Director, DirectorOptions};
@@ -56,3 +58,4 @@ pub use servers::{Decap, Servers};
 pub use tally::Tally;
 pub use tool::Tool;
 pub use udp::{UdpJob, udp_ask};
+pub use uml::{UmlJob, uml_ready, uml_run};

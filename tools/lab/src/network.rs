@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::command::{command, command_in, ip_batch, run, search_path};
+use crate::command::{command, command_in, find, ip_batch, run};
 use crate::grave::{self, Undertaker};
 use crate::layout::{CLIENT, DIRECTOR_INSIDE, DIRECTOR_OUTSIDE, Layout, VIP};
 use crate::{Arms, ECHO_PORT, Error, Guard, HTTP_PORT, Host, LabName, LabOptions, Method};
@@ -27,9 +27,8 @@ pub fn ready() -> Result<(), Error> {
     if !may_make_networks(&status) {
         return Err(Error::NotRoot);
     }
-    let path = search_path();
     for (program, package) in PROGRAMS {
-        if !path.split(':').any(|folder| Path::new(folder).join(program).is_file()) {
+        if find(program).is_none() {
             let remedy = format!("apt-get install {package}");
             return Err(Error::Missing { what: program.to_owned(), remedy });
         }

@@ -81,8 +81,7 @@ pub enum Verb {
     /// Print the man page.
     #[command(after_help = "Example:\n  uvs man | man -l -")]
     Man,
-    /// The lab's own small programs.
-    #[command(hide = true)]
+    /// Run a command in a kernel of its own that has IPVS (`uvs lab uml -- COMMAND`).
     Lab {
         /// Which.
         #[command(subcommand)]

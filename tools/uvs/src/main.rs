@@ -61,9 +61,6 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Stats { json } => stats::stats(json),
         Verb::Completions { shell } => cli::completions(shell),
         Verb::Man => cli::man(),
-        Verb::Lab { tool } => {
-            tool.run()?;
-            Ok(ExitCode::SUCCESS)
-        }
+        Verb::Lab { tool } => Ok(tool.run()?),
     }
 }
