@@ -5,6 +5,7 @@ mod cli;
 mod conform;
 mod demo;
 mod doctor;
+mod mirror;
 mod run;
 mod set;
 mod sim;
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
 
 fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.verb {
-        Verb::Run { config } => run::run(&config),
+        Verb::Run { config, kernel_fallback } => run::run(&config, kernel_fallback),
         Verb::Adm { arguments } => Ok(adm::uvsadm(&arguments)),
         Verb::Conform { paths, verbose } => conform::conform(&paths, verbose),
         Verb::Demo(options) => demo::demo(&options),
@@ -56,6 +57,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
             let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
             Ok(report.exit_code().into())
         }
+        Verb::Mirror(options) => mirror::mirror(&options),
         Verb::Set(options) => set::set(&options),
         Verb::Sim(options) => sim::sim(&options),
         Verb::Stats { json } => stats::stats(json),

@@ -5,7 +5,9 @@ use uvs_engine::clock::Ticks;
 use uvs_engine::proto::tcp;
 use uvs_engine::service::Endpoint;
 use uvs_sched::{Load, ServerId};
-use uvs_uvsadm::api::{ErrorCode, Method, Netmask, Persistence, Protocol, ServiceConfig, Timeouts};
+use uvs_uvsadm::api::{
+    DestConfig, ErrorCode, Method, Netmask, Persistence, Protocol, ServiceConfig, Timeouts,
+};
 
 use crate::service::DestView;
 
