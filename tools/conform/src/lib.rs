@@ -18,6 +18,8 @@ mod statistics;
 mod steps;
 mod topology;
 
+pub use mask::masked;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 

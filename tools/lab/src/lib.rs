@@ -34,11 +34,13 @@ mod load;
 mod name;
 mod network;
 mod nginx;
+mod pair;
 mod servers;
 mod tally;
 mod tool;
 mod udp;
 mod uml;
+mod wire;
 
 pub use decap::{DecapJob, decapsulate, open_tun};
 pub use director::{Director, DirectorOptions};
@@ -53,9 +55,11 @@ pub use layout::{
 pub use load::Load;
 pub use name::LabName;
 pub use network::{Network, ready};
+pub use pair::{CLIENT_SIDE_MAC, CLIENTS_MAC, Pair, SERVER_SIDE_MAC, Twin, inside, server_mac};
 pub use rustix::process::Signal;
 pub use servers::{Decap, Servers};
 pub use tally::Tally;
 pub use tool::Tool;
 pub use udp::{UdpJob, udp_ask};
 pub use uml::{UmlJob, uml_ready, uml_run};
+pub use wire::Wire;

@@ -22,11 +22,7 @@ const PROGRAMS: [(&str, &str); 6] = [
 
 /// Whether a lab can be made here: root, the programs, and the TUN device.
 pub fn ready() -> Result<(), Error> {
-    let status =
-        fs::read_to_string("/proc/self/status").map_err(Error::file("/proc/self/status"))?;
-    if !may_make_networks(&status) {
-        return Err(Error::NotRoot);
-    }
+    may_make()?;
     for (program, package) in PROGRAMS {
         if find(program).is_none() {
             let remedy = format!("apt-get install {package}");
@@ -38,6 +34,13 @@ pub fn ready() -> Result<(), Error> {
         return Err(Error::Missing { what: "/dev/net/tun".to_owned(), remedy });
     }
     Ok(())
+}
+
+/// Whether this process may make networks.
+pub(crate) fn may_make() -> Result<(), Error> {
+    let status =
+        fs::read_to_string("/proc/self/status").map_err(Error::file("/proc/self/status"))?;
+    if may_make_networks(&status) { Ok(()) } else { Err(Error::NotRoot) }
 }
 
 /// Whether a process has CAP_NET_ADMIN and CAP_SYS_ADMIN, by its /proc/PID/status: root in a

@@ -2,6 +2,7 @@
 
 mod adm;
 mod cli;
+mod compare;
 mod conform;
 mod demo;
 mod doctor;
@@ -49,6 +50,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.verb {
         Verb::Run { config, kernel_fallback } => run::run(&config, kernel_fallback),
         Verb::Adm { arguments } => Ok(adm::uvsadm(&arguments)),
+        Verb::Compare(options) => compare::compare(&options),
         Verb::Conform { paths, verbose } => conform::conform(&paths, verbose),
         Verb::Demo(options) => demo::demo(&options),
         Verb::Doctor(options) => {
