@@ -21,6 +21,8 @@ mod statistics;
 mod steps;
 mod topology;
 
+pub use mask::masked;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 

@@ -27,7 +27,7 @@ mod protocol {
 }
 
 /// The frame with its random fields set to zero; `gue` has the ports of tunnels.
-pub(crate) fn masked(frame: &[u8], gue: &[u16]) -> Vec<u8> {
+pub fn masked(frame: &[u8], gue: &[u16]) -> Vec<u8> {
     let mut out = frame.to_vec();
     match frame.get(L3).map(|first| first >> 4) {
         Some(4) if frame.len() >= L3 + 20 => mask_v4(&mut out, gue),

@@ -13,10 +13,11 @@ use uvs_engine::marks::Marks;
 use uvs_engine::publish::Published;
 use uvs_engine::service::{Dest, Service, ServiceKey as EngineKey};
 use uvs_engine::snapshot::{Rules, Snapshot};
-use uvs_uvsadm::api::{ApiError, Change, DestConfig, ServiceKey, Traffic};
+use uvs_uvsadm::api::{ApiError, Change, ServiceKey, Traffic};
 
 use crate::desired::Desired;
 use crate::entry::{ServiceEntry, engine_key};
+use crate::plan::plan;
 use crate::service::{ServiceView, Target};
 use crate::stats::Ledger;
 
@@ -180,21 +181,7 @@ impl Director {
 
     /// The changes that lead from what is configured to `target`, without touching what is equal.
     pub fn plan(&self, target: &BTreeMap<ServiceKey, Target>) -> Vec<Change> {
-        let mut changes = Vec::new();
-        for (key, entry) in &self.desired.services {
-            match target.get(key) {
-                None => changes.push(Change::DelService { service: *key }),
-                Some(target) => entry.plan(target, &mut changes),
-            }
-        }
-        for (key, target) in target {
-            if !self.desired.services.contains_key(key) {
-                changes.push(Change::AddService { service: target.service.clone() });
-                let add = |dest: &DestConfig| Change::AddDest { service: *key, dest: *dest };
-                changes.extend(target.dests.iter().map(add));
-            }
-        }
-        changes
+        plan(&self.targets(), target)
     }
 
     fn publish(&mut self) {

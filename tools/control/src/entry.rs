@@ -12,11 +12,11 @@ use uvs_engine::snapshot::Rules;
 use uvs_forward::tun::{Checksum, Kind};
 use uvs_sched::{Flags, Load, Name, Scheduler, Server, ServerId, Servers};
 use uvs_uvsadm::api::{
-    self, Change, DestConfig, Endpoint, Method, Netmask, Persistence, ServiceConfig, ServiceKey,
-    Tunnel, TunnelChecksum, TunnelKind,
+    self, DestConfig, Endpoint, Method, Netmask, Persistence, ServiceConfig, ServiceKey, Tunnel,
+    TunnelChecksum, TunnelKind,
 };
 
-use crate::service::{DestView, ServiceView, Target};
+use crate::service::{DestView, ServiceView};
 use crate::stats::Meter;
 
 /// A server and what lives as long as it does.
@@ -160,29 +160,6 @@ impl ServiceEntry {
         let wished = rules.settings.table_full_hash != 0;
         let flags = Flags { port: true, ..Flags::default() };
         (wished && fits).then(|| Scheduler::build(Name::Mh, list, flags))
-    }
-
-    pub(crate) fn plan(&self, target: &Target, changes: &mut Vec<Change>) {
-        let key = self.config.key;
-        if self.config != target.service {
-            changes.push(Change::EditService { service: target.service.clone() });
-        }
-        // Added and changed first: at no moment is the service without a server that it keeps.
-        for dest in &target.dests {
-            match self.find(&dest.endpoint()) {
-                None => changes.push(Change::AddDest { service: key, dest: *dest }),
-                Some(at) if self.dests[at].config != *dest => {
-                    changes.push(Change::EditDest { service: key, dest: *dest });
-                }
-                Some(_) => {}
-            }
-        }
-        for entry in &self.dests {
-            let dest = entry.config.endpoint();
-            if !target.dests.iter().any(|wanted| wanted.endpoint() == dest) {
-                changes.push(Change::DelDest { service: key, dest });
-            }
-        }
     }
 }
 

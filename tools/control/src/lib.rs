@@ -19,6 +19,7 @@ pub mod engine;
 mod entry;
 pub mod host;
 mod marks;
+pub mod plan;
 pub mod rules;
 pub mod service;
 pub mod stats;

@@ -1,6 +1,7 @@
 //! Commands run as children: `ip`, `ethtool`, `sysctl` and whatever runs in a namespace.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use crate::Error;
@@ -14,6 +15,13 @@ pub(crate) fn search_path() -> String {
         Ok(path) if !path.is_empty() => format!("{path}:{SYSTEM_DIRECTORIES}"),
         _ => SYSTEM_DIRECTORIES.to_owned(),
     }
+}
+
+/// Where a program is, if it is anywhere on that path.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = search_path();
+    let mut places = path.split(':').map(|folder| Path::new(folder).join(program));
+    places.find(|place| place.is_file())
 }
 
 /// A command with nothing on its standard input.

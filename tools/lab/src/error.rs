@@ -70,6 +70,15 @@ pub enum Error {
     /// The engine did not start, did not answer or ended badly.
     #[error("the engine does not run: {}", .0.trim_end())]
     Engine(String),
+    /// A kernel in user mode did not come as far as its command.
+    #[error("the kernel in user mode did not run the command: {0}")]
+    Boot(String),
+    /// A kernel in user mode was killed.
+    #[error("the time of {seconds} s was over; --seconds gives it more")]
+    TimedOut {
+        /// How long it had.
+        seconds: u64,
+    },
     /// A file of the lab could not be read or written.
     #[error("{}: {source}", path.display())]
     File {

@@ -18,6 +18,7 @@
 //!
 //! It makes the network ([`Network`]), what answers ([`Servers`]) and what asks ([`Load`]). Only
 //! [`Director`] knows uvs, and from the outside: it runs the program and asks it over its socket.
+//! [`uml_run`] boots a kernel that has IPVS, where the host's has not, and runs a command in it.
 
 mod command;
 mod curl;
@@ -33,11 +34,14 @@ mod load;
 mod name;
 mod network;
 mod nginx;
+mod pair;
 mod servers;
 mod tally;
 mod tool;
 mod tunnel;
 mod udp;
+mod uml;
+mod wire;
 
 pub use decap::{DecapJob, decapsulate, open_tun};
 pub use director::{Director, DirectorOptions};
@@ -52,9 +56,12 @@ pub use layout::{
 pub use load::Load;
 pub use name::LabName;
 pub use network::{Network, ready};
+pub use pair::{CLIENT_SIDE_MAC, CLIENTS_MAC, Pair, SERVER_SIDE_MAC, Twin, inside, server_mac};
 pub use rustix::process::Signal;
 pub use servers::{Decap, Servers, end_tunnel};
 pub use tally::Tally;
 pub use tool::Tool;
 pub use tunnel::Tunnel;
 pub use udp::{UdpJob, udp_ask};
+pub use uml::{UmlJob, uml_ready, uml_run};
+pub use wire::Wire;

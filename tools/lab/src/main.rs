@@ -15,7 +15,7 @@ enum Program {
 fn main() -> ExitCode {
     let Program::Lab(tool) = Program::parse();
     match tool.run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("uvs-lab: {error}");
             ExitCode::FAILURE

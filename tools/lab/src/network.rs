@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::command::{command, command_in, ip_batch, run, search_path};
+use crate::command::{command, command_in, find, ip_batch, run};
 use crate::grave::{self, Undertaker};
 use crate::layout::{CLIENT, DIRECTOR_INSIDE, DIRECTOR_OUTSIDE, Layout, VIP, ipv6};
 use crate::{Arms, ECHO_PORT, Error, Guard, HTTP_PORT, Host, LabName, LabOptions, Method};
@@ -22,14 +22,9 @@ const PROGRAMS: [(&str, &str); 6] = [
 
 /// Whether a lab can be made here: root, the programs, and the TUN device.
 pub fn ready() -> Result<(), Error> {
-    let status =
-        fs::read_to_string("/proc/self/status").map_err(Error::file("/proc/self/status"))?;
-    if !may_make_networks(&status) {
-        return Err(Error::NotRoot);
-    }
-    let path = search_path();
+    may_make()?;
     for (program, package) in PROGRAMS {
-        if !path.split(':').any(|folder| Path::new(folder).join(program).is_file()) {
+        if find(program).is_none() {
             let remedy = format!("apt-get install {package}");
             return Err(Error::Missing { what: program.to_owned(), remedy });
         }
@@ -39,6 +34,13 @@ pub fn ready() -> Result<(), Error> {
         return Err(Error::Missing { what: "/dev/net/tun".to_owned(), remedy });
     }
     Ok(())
+}
+
+/// Whether this process may make networks.
+pub(crate) fn may_make() -> Result<(), Error> {
+    let status =
+        fs::read_to_string("/proc/self/status").map_err(Error::file("/proc/self/status"))?;
+    if may_make_networks(&status) { Ok(()) } else { Err(Error::NotRoot) }
 }
 
 /// Whether a process has CAP_NET_ADMIN and CAP_SYS_ADMIN, by its /proc/PID/status: root in a

@@ -9,7 +9,7 @@ use clap::{Arg, ArgAction, Command, CommandFactory, Parser, Subcommand, ValueEnu
 use uvs_uvsadm::proc::Proc;
 use uvs_uvsadm::{Described, Need, words};
 
-use crate::{Failure, demo, doctor, set, sim};
+use crate::{Failure, compare, demo, doctor, mirror, set, sim};
 
 /// Linux Virtual Server as a userspace packet engine.
 #[derive(Debug, Parser)]
@@ -28,6 +28,8 @@ Examples:
   uvs adm -A -t 10.0.0.1:80 -s wlc   what ipvsadm does, against the running engine
   uvs adm -L -n --stats
   uvs set expire_nodest_conn 1       what sysctl net.ipv4.vs does
+  uvs compare                        the kernel's IPVS and uvs, frame by frame
+  uvs mirror --from-kernel --follow  what programs the kernel's IPVS drives uvs
   uvs sim                            all schedulers against a workload, in simulated time
   uvs conform cases/                 replay recordings of the kernel's IPVS";
 
@@ -40,6 +42,9 @@ pub enum Verb {
         /// The engine's configuration.
         #[arg(long, short, value_name = "FILE", default_value = "uvs.toml")]
         config: PathBuf,
+        /// Keep the same services in the kernel's IPVS, which serves them once uvs is gone.
+        #[arg(long)]
+        kernel_fallback: bool,
     },
     /// ipvsadm's command line against the running engine; also as `uvsadm` (see `uvs adm -h`).
     #[command(disable_help_flag = true)]
@@ -48,6 +53,9 @@ pub enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Give the same frames to the kernel's IPVS and to uvs, and show where they differ.
+    #[command(after_help = COMPARE_EXAMPLES)]
+    Compare(compare::Options),
     /// Replay recordings of the kernel's IPVS through the engine.
     Conform {
         /// Recordings, or folders of them.
@@ -63,6 +71,9 @@ pub enum Verb {
     /// Say whether and how uvs will run here, and what mends each problem.
     #[command(after_help = "Examples:\n  uvs doctor\n  uvs doctor --interface eth0 --json")]
     Doctor(doctor::Options),
+    /// Make the kernel's IPVS hold what uvs holds, or the other way, or show where they differ.
+    #[command(after_help = MIRROR_EXAMPLES)]
+    Mirror(mirror::Options),
     /// List, show or change the running engine's settings: IPVS's sysctls, and uvs's own.
     #[command(after_help = SET_EXAMPLES)]
     Set(set::Options),
@@ -100,8 +111,7 @@ pub enum Verb {
         #[arg(default_value = "uvs")]
         program: Page,
     },
-    /// The lab's own small programs.
-    #[command(hide = true)]
+    /// Run a command in a kernel of its own that has IPVS (`uvs lab uml -- COMMAND`).
     Lab {
         /// Which.
         #[command(subcommand)]
@@ -114,6 +124,31 @@ Examples:
   uvs demo                     every mode over AF_XDP and over raw packet sockets
   uvs demo --mode nat --keep   leave the network of one mode up, to play with
   uvs demo --down              take down what --keep left";
+
+const COMPARE_EXAMPLES: &str = "\
+Examples:
+  uvs compare                                      every scheduler, every method
+  uvs compare --services services.rules --pcap day.pcap --json
+  uvs lab uml -- uvs compare --port raw            where the host has no ip_vs
+
+Two directors in namespaces of their own, alike from outside, get each frame one after the other;
+compared are the frames that leave them, byte for byte but for what the kernel draws at random,
+the servers of new connections, and the connection tables. The exit code is 1 if any of that
+differs. Rates are measured afterwards, over the first TCP service; the processor's time is all
+that the machine did meanwhile, sending included.";
+
+const MIRROR_EXAMPLES: &str = "\
+Examples:
+  uvs mirror --from-kernel --follow   keepalived, or whatever programs the kernel's IPVS, drives uvs
+  uvs mirror --to-kernel              once; only what differs is sent
+  uvs mirror --diff                   what --to-kernel would change, as lines of ipvsadm's; exits 1
+                                      if that is anything
+  uvs mirror --from-kernel --dry-run --json
+
+Services, servers and timeouts are mirrored; not settings, connections, statistics, and the timeouts
+of a service's own, which the kernel does not have. Servers that serve come before those that go. A
+change that is refused takes the rest of its service with it, nothing else; the next run mends it.
+UVS_SOCKET names the engine's socket. See also `uvs run --kernel-fallback`.";
 
 const SET_EXAMPLES: &str = "\
 Examples:

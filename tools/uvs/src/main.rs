@@ -3,9 +3,11 @@
 
 mod adm;
 mod cli;
+mod compare;
 mod conform;
 mod demo;
 mod doctor;
+mod mirror;
 mod run;
 mod set;
 mod sim;
@@ -46,8 +48,9 @@ fn main() -> ExitCode {
 
 fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.verb {
-        Verb::Run { config } => run::run(&config),
+        Verb::Run { config, kernel_fallback } => run::run(&config, kernel_fallback),
         Verb::Adm { arguments } => Ok(adm::uvsadm(&Program::uvsadm("uvs adm"), &arguments)),
+        Verb::Compare(options) => compare::compare(&options),
         Verb::Conform { paths, verbose } => conform::conform(&paths, verbose),
         Verb::Demo(options) => demo::demo(&options),
         Verb::Doctor(options) => {
@@ -56,6 +59,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
             let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
             Ok(report.exit_code().into())
         }
+        Verb::Mirror(options) => mirror::mirror(&options),
         Verb::Set(options) => set::set(&options),
         Verb::Sim(options) => sim::sim(&options),
         Verb::Stats { json } => stats::stats(json),
@@ -66,9 +70,6 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         }
         Verb::Completions { shell, program } => cli::completions(shell, program),
         Verb::Man { program } => cli::man(program),
-        Verb::Lab { tool } => {
-            tool.run()?;
-            Ok(ExitCode::SUCCESS)
-        }
+        Verb::Lab { tool } => Ok(tool.run()?),
     }
 }

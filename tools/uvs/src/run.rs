@@ -11,15 +11,19 @@ use uvs_control::control::Control;
 use uvs_control::engine::Engine;
 
 use crate::Failure;
+use crate::mirror::{Fallback, Kernel};
 
 /// How often a running engine looks whether its workers still run.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Runs the engine of a uvs.toml until SIGTERM or Ctrl-C; SIGHUP reads the services again.
-pub fn run(path: &Path) -> Result<ExitCode, Failure> {
+/// Runs the engine of a uvs.toml until SIGTERM or Ctrl-C; SIGHUP reads the services again. With
+/// `kernel_fallback` the kernel's IPVS holds the same services.
+pub fn run(path: &Path, kernel_fallback: bool) -> Result<ExitCode, Failure> {
     // What goes wrong while the engine runs is told on stderr too.
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
     let config = Config::read(path)?;
+    // Asked before anything of the host is touched.
+    let kernel = kernel_fallback.then(Kernel::open).transpose()?;
     let socket = Socket::open(&config.socket, &config.access)?;
     let mut engine = Engine::start(config)?;
     for line in engine.report() {
@@ -33,9 +37,13 @@ pub fn run(path: &Path) -> Result<ExitCode, Failure> {
         links.join(" and "),
         control.config().socket.display()
     );
+    let fallback = kernel.map(|kernel| Fallback::start(kernel, control.clone())).transpose()?;
+    if fallback.is_some() {
+        eprintln!("uvs: the kernel's IPVS has the same services, and serves them when uvs is gone");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(serve(&socket, &engine));
-    drop(runtime);
+    drop((runtime, fallback));
     let stopped = engine.stop();
     ended?;
     stopped?;

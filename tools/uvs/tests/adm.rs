@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use lab::{Lab, said, uvs};
-use uvs_control::api::Refused;
 use uvs_control::client::ClientError;
 use uvs_lab::{Arms, Director, ECHO_PORT, HTTP_PORT, Method, UdpJob};
+use uvs_uvsadm::api::Refused;
 use uvs_uvsadm::api::{
     Change, DestConfig, ErrorCode, Method as ApiMethod, Protocol, ServiceKey, Tunnel, TunnelKind,
 };

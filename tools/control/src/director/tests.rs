@@ -6,7 +6,7 @@ use uvs_engine::proto::tcp;
 use uvs_engine::service::Endpoint;
 use uvs_sched::{Flow, Load, ServerId};
 use uvs_uvsadm::api::{
-    ErrorCode, Method, Netmask, Persistence, Protocol, ServiceConfig, Timeouts, Tunnel,
+    DestConfig, ErrorCode, Method, Netmask, Persistence, Protocol, ServiceConfig, Timeouts, Tunnel,
     TunnelChecksum, TunnelKind,
 };
 
