@@ -11,8 +11,8 @@ use uvs_engine::settings::SettingError;
 use uvs_engine::snapshot::Rules;
 use uvs_sched::{Name, ServerId};
 use uvs_uvsadm::api::{
-    ApiError, Change, DestConfig, Endpoint, ErrorCode, Method, Netmask, Persistence, ServiceConfig,
-    ServiceKey, Target, Timeouts, TunnelKind,
+    ApiError, Change, DestConfig, Endpoint, ErrorCode, Method, MssClamp, Netmask, Persistence,
+    ServiceConfig, ServiceKey, Target, Timeouts, TunnelKind,
 };
 
 use crate::entry::{DestEntry, Removed, ServiceEntry, set_timeouts};
@@ -295,6 +295,11 @@ fn checked_service(config: &ServiceConfig) -> Result<(ServiceConfig, Name), Refu
     }
     config.conn_timeouts = config.conn_timeouts.filter(|own| *own != Timeouts::default());
     config.conn_timeouts.iter().try_for_each(check_timeouts)?;
+    if let Some(MssClamp::Bytes(bytes)) = config.mss_clamp
+        && !MssClamp::RANGE.contains(&bytes)
+    {
+        return Err(ErrorCode::Invalid.into());
+    }
     Ok((config, scheduler))
 }
 

@@ -56,6 +56,7 @@ pub(crate) struct Removed {
     pub(crate) service_traffic: Arc<Traffic>,
     pub(crate) one_packet: bool,
     pub(crate) conn_timeouts: Option<api::Timeouts>,
+    pub(crate) mss_clamp: Option<api::MssClamp>,
 }
 
 /// What a server has from its service.
@@ -64,6 +65,7 @@ struct Common<'a> {
     available: bool,
     one_packet: bool,
     timeouts: Option<Arc<Timeouts>>,
+    mss_clamp: service::MssClamp,
     traffic: &'a Arc<Traffic>,
 }
 
@@ -110,6 +112,7 @@ impl ServiceEntry {
             service_traffic: self.meter.traffic.clone(),
             one_packet: self.config.one_packet,
             conn_timeouts: self.config.conn_timeouts,
+            mss_clamp: self.config.mss_clamp,
         }
     }
 
@@ -138,6 +141,7 @@ impl ServiceEntry {
             available: true,
             one_packet: self.config.one_packet,
             timeouts: own_timeouts(rules, self.config.conn_timeouts),
+            mss_clamp: mss_clamp(self.config.mss_clamp),
             traffic: &self.meter.traffic,
         };
         let servers = self.dests.iter().map(|dest| Arc::new(dest.build(&common))).collect();
@@ -237,7 +241,7 @@ impl DestEntry {
             available: common.available,
             one_packet: common.one_packet,
             ftp: engine_key(common.key).port() == service::FTP,
-            mss_clamp: service::MssClamp::Off,
+            mss_clamp: common.mss_clamp,
             timeouts: common.timeouts.clone(),
             load: self.load.clone(),
             templates: self.templates.clone(),
@@ -255,6 +259,7 @@ impl Removed {
             available: false,
             one_packet: self.one_packet,
             timeouts: own_timeouts(rules, self.conn_timeouts),
+            mss_clamp: mss_clamp(self.mss_clamp),
             traffic: &self.service_traffic,
         })
     }
@@ -276,6 +281,14 @@ fn own_timeouts(rules: &Rules, own: Option<api::Timeouts>) -> Option<Arc<Timeout
     let mut timeouts = rules.timeouts.clone();
     set_timeouts(&mut timeouts, &own?);
     Some(Arc::new(timeouts))
+}
+
+fn mss_clamp(own: Option<api::MssClamp>) -> service::MssClamp {
+    match own {
+        None => service::MssClamp::Off,
+        Some(api::MssClamp::Bytes(bytes)) => service::MssClamp::To(bytes),
+        Some(api::MssClamp::Pmtu) => service::MssClamp::PathMtu,
+    }
 }
 
 fn engine(persistence: Persistence, sip: bool) -> service::Persistence {

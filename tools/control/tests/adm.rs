@@ -231,8 +231,13 @@ fn service() -> impl Strategy<Value = String> {
         Just(" -p 7 -M 64"),
         Just(" -p 9 -M 255.255.0.0"),
     ];
-    let more =
-        prop_oneof![Just(""), Just(" -o"), Just(" --pe sip"), Just(" --conn-timeout 5,0,7"),];
+    let more = prop_oneof![
+        Just(""),
+        Just(" -o"),
+        Just(" --pe sip"),
+        Just(" --conn-timeout 5,0,7"),
+        Just(" --mss-clamp pmtu")
+    ];
     (key, scheduler, persistence, more).prop_map(|(key, scheduler, persistence, more)| {
         format!("-A {key} -s {scheduler}{persistence}{more}")
     })

@@ -13,8 +13,8 @@ use utoipa::ToSchema;
 
 pub use change::{ApiError, Change, ErrorCode, NO_SUCH_SERVICE};
 pub use config::{
-    DestConfig, Method, Netmask, Persistence, ServiceConfig, Timeouts, Tunnel, TunnelChecksum,
-    TunnelKind,
+    DestConfig, Method, MssClamp, Netmask, Persistence, ServiceConfig, Timeouts, Tunnel,
+    TunnelChecksum, TunnelKind,
 };
 pub use document::{Config, Outcome, Refused, Target, Version};
 pub use state::{Conn, Dest, Pe, Rates, Service, Setting, Settings, Stats, Traffic};

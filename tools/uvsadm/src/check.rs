@@ -88,6 +88,10 @@ impl Line {
             let message = "One-Packet Scheduling is only for UDP virtual services";
             return Err(self.wrong(Opt::Ops, message));
         }
+        if self.has(Opt::MssClamp) && protocol != Protocol::Tcp {
+            let message = "MSS clamping is only for TCP virtual services";
+            return Err(self.wrong(Opt::MssClamp, message));
+        }
         Ok(())
     }
 

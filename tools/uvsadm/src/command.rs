@@ -154,6 +154,7 @@ fn service(line: &Line) -> Result<ServiceConfig, ParseError> {
         persistence: line.has(Opt::Persistent).then_some(persistence),
         pe: (!line.pe.is_empty()).then(|| line.pe.clone()),
         one_packet: line.has(Opt::Ops),
+        mss_clamp: line.mss_clamp,
         conn_timeouts: (line.conn_timeouts != Timeouts::default()).then_some(line.conn_timeouts),
     })
 }

@@ -81,6 +81,7 @@ pub(crate) enum Opt {
     McastTtl,
     SyncMaxlen,
     ConnTimeout,
+    MssClamp,
     TunInfo,
     TunType,
     TunPort,
@@ -95,7 +96,7 @@ use Opt::*;
 
 impl Opt {
     /// Every option, in the order of the checks.
-    pub(crate) const ALL: [Self; 37] = [
+    pub(crate) const ALL: [Self; 38] = [
         Numeric,
         Connection,
         ServiceAddress,
@@ -125,6 +126,7 @@ impl Opt {
         McastTtl,
         SyncMaxlen,
         ConnTimeout,
+        MssClamp,
         TunInfo,
         TunType,
         TunPort,
@@ -214,9 +216,9 @@ const fn short_valued(long: &'static str, short: char, option: Opt) -> Word {
     word(long, Some(short), Value::Yes, Meaning::Option(option))
 }
 
-/// Every word. `-X` for `--exact` stands in no manual, but ipvsadm takes it; `--conn-timeout`,
+/// Every word. `-X` for `--exact` stands in no manual, but ipvsadm takes it; `--conn-timeout`, `--mss-clamp`,
 /// `--json` and `--dry-run` are uvs's own.
-pub(crate) static WORDS: [Word; 61] = [
+pub(crate) static WORDS: [Word; 62] = [
     command("add-service", 'A', Op::AddService),
     command("edit-service", 'E', Op::EditService),
     command("delete-service", 'D', Op::DeleteService),
@@ -252,6 +254,7 @@ pub(crate) static WORDS: [Word; 61] = [
     short_valued("sched-flags", 'b', SchedFlags),
     valued("pe", Pe),
     valued("conn-timeout", ConnTimeout),
+    valued("mss-clamp", MssClamp),
     valued("mcast-interface", McastInterface),
     valued("mcast-group", McastGroup),
     valued("mcast-port", McastPort),
@@ -291,7 +294,7 @@ impl Op {
     /// The options that go with the command.
     pub(crate) fn rules(self) -> Rules {
         const SERVICE: &[Opt] =
-            &[Scheduler, Persistent, Netmask, Ops, Pe, SchedFlags, ConnTimeout, DryRun];
+            &[Scheduler, Persistent, Netmask, Ops, Pe, SchedFlags, ConnTimeout, MssClamp, DryRun];
         const SERVER: &[Opt] = &[
             ForwardingMethod,
             Weight,

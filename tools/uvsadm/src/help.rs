@@ -128,6 +128,6 @@ mod tests {
             let name = name.split(['|', ',']).next().unwrap();
             assert!(WORDS.iter().any(|word| word.long == name), "--{name}");
         }
-        assert_eq!(own_help().lines().count(), 4);
+        assert_eq!(own_help().lines().count(), 5);
     }
 }

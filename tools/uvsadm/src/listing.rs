@@ -176,6 +176,9 @@ fn flags(config: &ServiceConfig) -> String {
     if let Some(timeouts) = config.conn_timeouts {
         let _ = write!(text, " conn-timeout {timeouts}");
     }
+    if let Some(clamp) = config.mss_clamp {
+        let _ = write!(text, " mss-clamp {clamp}");
+    }
     text
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::address::{host_port, ipv4, number};
 use crate::api::{
-    Method, Netmask, Persistence, Protocol, Timeouts, Tunnel, TunnelChecksum, TunnelKind,
+    Method, MssClamp, Netmask, Persistence, Protocol, Timeouts, Tunnel, TunnelChecksum, TunnelKind,
 };
 use crate::args::{Args, Found};
 use crate::command::Command;
@@ -52,6 +52,7 @@ pub(crate) struct Line {
     pub(crate) netmask: Option<Netmask>,
     pub(crate) pe: String,
     pub(crate) conn_timeouts: Timeouts,
+    pub(crate) mss_clamp: Option<MssClamp>,
     /// What `--set` sets.
     pub(crate) set: Timeouts,
 }
@@ -74,6 +75,7 @@ impl Line {
             netmask: None,
             pe: String::new(),
             conn_timeouts: Timeouts::default(),
+            mss_clamp: None,
             set: Timeouts::default(),
         }
     }
@@ -164,6 +166,7 @@ impl Line {
             Opt::Netmask => self.netmask = self.netmask(value)?,
             Opt::Pe => value.clone_into(&mut self.pe),
             Opt::ConnTimeout => self.conn_timeouts = conn_timeouts(value)?,
+            Opt::MssClamp => self.mss_clamp = Some(mss_clamp(value)?),
             Opt::RealServer => self.real_server(value, names)?,
             Opt::Weight => self.weight = within(0, i32::MAX as u32, "illegal weight specified")?,
             Opt::UThreshold => {
@@ -238,6 +241,19 @@ fn conn_timeouts(value: &str) -> Result<Timeouts, String> {
     let values: Vec<&str> = value.split(',').collect();
     let [tcp, tcp_fin, udp] = values[..] else { return Err(wrong()) };
     Ok(Timeouts { tcp: timeout(tcp, 0)?, tcp_fin: timeout(tcp_fin, 0)?, udp: timeout(udp, 0)? })
+}
+
+/// uvs's own `pmtu`, or bytes.
+fn mss_clamp(value: &str) -> Result<MssClamp, String> {
+    let (least, most) = (MssClamp::RANGE.start(), MssClamp::RANGE.end());
+    let wrong = || format!("mss-clamp is `{value}'; it has to be pmtu, or {least} to {most} bytes");
+    match value {
+        "pmtu" => Ok(MssClamp::Pmtu),
+        _ => {
+            let bytes = number(value, (*least).into(), (*most).into()).ok_or_else(wrong)?;
+            Ok(MssClamp::Bytes(bytes as u16))
+        }
+    }
 }
 
 /// The address of a multicast group.

@@ -184,6 +184,9 @@ fn service_options(text: &mut String, config: &ServiceConfig) {
     if let Some(timeouts) = config.conn_timeouts {
         let _ = write!(text, " --conn-timeout {timeouts}");
     }
+    if let Some(clamp) = config.mss_clamp {
+        let _ = write!(text, " --mss-clamp {clamp}");
+    }
     text.push('\n');
 }
 
@@ -233,7 +236,7 @@ mod tests {
 -a -t 10.0.0.1:80 -r 10.0.1.5:80 -i -w 1 --tun-type gre --tun-nocsum
 -a -t 10.0.0.1:80 -r 10.0.1.6:80 -i -w 1 --tun-type gue --tun-port 6081 --tun-remcsum
 -A -t 10.0.0.1:443 -s sh -p 300 -M 255.255.255.0 -b sh-fallback,sh-port
--A -t 10.0.0.2:0 -s rr -p 50 --conn-timeout 30,0,5
+-A -t 10.0.0.2:0 -s rr -p 50 --conn-timeout 30,0,5 --mss-clamp 1400
 -a -t 10.0.0.2:0 -r 10.0.1.1:0 -g -w 1
 -A -u 10.0.0.1:53 -s rr -o
 -a -u 10.0.0.1:53 -r 10.0.1.1:53 -m -w 1
@@ -243,7 +246,7 @@ mod tests {
 -A -t [fd00::1]:80 -s wrr -p 360 -M 64
 -a -t [fd00::1]:80 -r [fd00:2::1]:80 -g -w 3
 -a -t [fd00::1]:80 -r [fd00:2::2]:8080 -m -w 1
--A -f 7 -s mh -b mh-fallback,mh-port
+-A -f 7 -s mh -b mh-fallback,mh-port --mss-clamp pmtu
 -a -f 7 -r 10.0.1.59:99 -g -w 1
 -A -f 8 -6 -s wrr -p 360
 -a -f 8 -6 -r [fd00:2::1]:0 -g -w 1
@@ -282,6 +285,10 @@ mod tests {
             (
                 "-A -t 10.0.0.1:80 --conn-timeout 5,6",
                 "line 1, column 34: conn-timeout is `5,6'; it has to be three values: tcp,tcpfin,udp",
+            ),
+            (
+                "-A -t 10.0.0.1:80 --mss-clamp 87",
+                "line 1, column 31: mss-clamp is `87'; it has to be pmtu, or 88 to 65495 bytes",
             ),
             (
                 "--start-daemon master",

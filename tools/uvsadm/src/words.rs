@@ -38,7 +38,7 @@ pub fn words() -> impl Iterator<Item = Described> {
     })
 }
 
-const ABOUT: [(&str, &str); 60] = [
+const ABOUT: [(&str, &str); 61] = [
     ("add-service", "Add a virtual service"),
     ("edit-service", "Change a virtual service's scheduler and options"),
     ("delete-service", "Remove a virtual service with its servers"),
@@ -76,6 +76,10 @@ const ABOUT: [(&str, &str); 60] = [
     ("sched-flags", "sh-fallback, sh-port, mh-fallback, mh-port, comma-separated"),
     ("pe", "A persistence engine: sip"),
     ("conn-timeout", "uvs's own: the service's timeouts tcp,tcpfin,udp in seconds"),
+    (
+        "mss-clamp",
+        "uvs's own: lower the segment size of its TCP connections to so many bytes, or pmtu",
+    ),
     ("mcast-interface", "The sync daemon's interface"),
     ("mcast-group", "The sync daemon's multicast group"),
     ("mcast-port", "The sync daemon's UDP port"),

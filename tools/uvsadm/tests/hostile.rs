@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 use uvs_uvsadm::api::{
-    Change, Dest, DestConfig, Method, Netmask, Persistence, Protocol, Service, ServiceConfig,
-    ServiceKey, Timeouts,
+    Change, Dest, DestConfig, Method, MssClamp, Netmask, Persistence, Protocol, Service,
+    ServiceConfig, ServiceKey, Timeouts,
 };
 use uvs_uvsadm::names::Numeric;
 use uvs_uvsadm::{parse_rules, parse_with, save};
@@ -44,6 +44,7 @@ fn argument() -> impl Strategy<Value = String> {
             "-M",
             "255.0.255.0",
             "--conn-timeout",
+            "--mss-clamp",
             "1,2,3",
             "--set",
             "-Z",
@@ -89,6 +90,10 @@ fn config() -> impl Strategy<Value = ServiceConfig> {
             pe,
             one_packet: one_packet
                 && !matches!(key.protocol(), Some(Protocol::Tcp | Protocol::Sctp)),
+            mss_clamp: own.map(|(tcp, ..)| match tcp {
+                0 => MssClamp::Pmtu,
+                bytes => MssClamp::Bytes(88 + (bytes % 1000) as u16),
+            }),
             conn_timeouts: own.map(|(tcp, tcp_fin, udp)| Timeouts { tcp, tcp_fin, udp }),
         },
     )

@@ -8,7 +8,7 @@ use uvs_control::plan;
 use uvs_control::rules::Targets;
 use uvs_control::service::Target;
 use uvs_ipvs as ipvs;
-use uvs_uvsadm::api::{Change, Service, ServiceConfig, ServiceKey, Timeouts};
+use uvs_uvsadm::api::{Change, MssClamp, Service, ServiceConfig, ServiceKey, Timeouts};
 
 use super::translate::{
     Foreign, kernel_dest, kernel_dest_key, kernel_key, kernel_service, kernel_timeouts, own_dest,
@@ -29,7 +29,7 @@ impl Configuration {
     pub fn of(timeouts: Timeouts, services: impl IntoIterator<Item = Service>) -> Self {
         let target = |service: Service| {
             let dests = service.dests.iter().rev().map(|dest| dest.config).collect();
-            let service = ServiceConfig { conn_timeouts: None, ..service.config };
+            let service = ServiceConfig { conn_timeouts: None, mss_clamp: None, ..service.config };
             (service.key, Target { service, dests })
         };
         Self { timeouts, services: services.into_iter().map(target).collect() }
@@ -170,8 +170,9 @@ impl Side for Kernel {
 /// A running engine.
 pub struct Engine {
     client: Client,
-    /// The services' own timeouts, which the kernel does not know and must not take away.
-    own: BTreeMap<ServiceKey, Timeouts>,
+    /// The services' timeouts and limits of uvs's own, which the kernel does not know and must not
+    /// take away.
+    own: BTreeMap<ServiceKey, (Option<Timeouts>, Option<MssClamp>)>,
 }
 
 impl Engine {
@@ -182,7 +183,8 @@ impl Engine {
 
     fn kept(&self, mut change: Change) -> Change {
         if let Change::EditService { service } = &mut change {
-            service.conn_timeouts = self.own.get(&service.key).copied();
+            (service.conn_timeouts, service.mss_clamp) =
+                self.own.get(&service.key).copied().unwrap_or_default();
         }
         change
     }
@@ -207,8 +209,11 @@ impl Engine {
 impl Side for Engine {
     fn read(&mut self) -> Result<Configuration, SideError> {
         let (settings, services) = (self.client.settings()?, self.client.services()?);
-        let own = |service: &Service| Some((service.config.key, service.config.conn_timeouts?));
-        self.own = services.iter().filter_map(own).collect();
+        let own = |service: &Service| {
+            let config = &service.config;
+            (config.key, (config.conn_timeouts, config.mss_clamp))
+        };
+        self.own = services.iter().map(own).collect();
         Ok(Configuration::of(settings.timeouts, services))
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -67,6 +68,10 @@ pub struct ServiceConfig {
     /// The service's own timeouts, where one is not 0 (uvs's own `--conn-timeout`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conn_timeouts: Option<Timeouts>,
+    /// To what its TCP connections' segments are limited, as far as their announcement passes (uvs's
+    /// own `--mss-clamp`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mss_clamp: Option<MssClamp>,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -84,6 +89,7 @@ impl ServiceConfig {
             pe: None,
             one_packet: false,
             conn_timeouts: None,
+            mss_clamp: None,
         }
     }
 }
@@ -144,6 +150,32 @@ pub struct Timeouts {
     /// Of UDP.
     #[serde(default)]
     pub udp: u32,
+}
+
+/// To what the segment size is lowered that TCP connections announce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MssClamp {
+    /// To so many bytes, of [`RANGE`](Self::RANGE).
+    Bytes(u16),
+    /// To what fits the links on both sides, and the tunnel.
+    Pmtu,
+}
+
+impl MssClamp {
+    /// No fewer bytes than the kernel makes segments of (`TCP_MIN_MSS`), no more than fit an IPv4
+    /// packet.
+    pub const RANGE: RangeInclusive<u16> = 88..=65495;
+}
+
+/// As `--mss-clamp` takes it.
+impl fmt::Display for MssClamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(bytes) => bytes.fmt(f),
+            Self::Pmtu => f.write_str("pmtu"),
+        }
+    }
 }
 
 /// `900,120,300`, as `--conn-timeout` takes it.
