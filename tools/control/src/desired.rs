@@ -295,9 +295,13 @@ fn checked_service(config: &ServiceConfig) -> Result<(ServiceConfig, Name), Refu
     }
     config.conn_timeouts = config.conn_timeouts.filter(|own| *own != Timeouts::default());
     config.conn_timeouts.iter().try_for_each(check_timeouts)?;
-    if let Some(MssClamp::Bytes(bytes)) = config.mss_clamp
-        && !MssClamp::RANGE.contains(&bytes)
-    {
+    let right = match config.mss_clamp {
+        None => true,
+        Some(_) if config.key.protocol().is_some_and(|it| it != Protocol::Tcp) => false,
+        Some(MssClamp::Bytes(bytes)) => MssClamp::RANGE.contains(&bytes),
+        Some(MssClamp::Pmtu) => true,
+    };
+    if !right {
         return Err(ErrorCode::Invalid.into());
     }
     Ok((config, scheduler))

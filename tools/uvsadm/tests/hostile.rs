@@ -90,10 +90,12 @@ fn config() -> impl Strategy<Value = ServiceConfig> {
             pe,
             one_packet: one_packet
                 && !matches!(key.protocol(), Some(Protocol::Tcp | Protocol::Sctp)),
-            mss_clamp: own.map(|(tcp, ..)| match tcp {
-                0 => MssClamp::Pmtu,
-                bytes => MssClamp::Bytes(88 + (bytes % 1000) as u16),
-            }),
+            mss_clamp: own
+                .filter(|_| !matches!(key.protocol(), Some(Protocol::Udp | Protocol::Sctp)))
+                .map(|(tcp, ..)| match tcp {
+                    0 => MssClamp::Pmtu,
+                    bytes => MssClamp::Bytes(88 + (bytes % 1000) as u16),
+                }),
             conn_timeouts: own.map(|(tcp, tcp_fin, udp)| Timeouts { tcp, tcp_fin, udp }),
         },
     )
