@@ -4,10 +4,13 @@
 //! than a snapshot (connection counts, statistics, a scheduler's cursor) is shared between
 //! snapshots by `Arc`.
 
+mod ends;
+mod next;
+
 use std::sync::Arc;
 
 use ahash::RandomState;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use uvs_forward::Method;
 use uvs_forward::tun::Kind;
 use uvs_forward::wire::protocol;
@@ -17,9 +20,10 @@ use crate::address::Address;
 use crate::fib::{Fib, NextHop};
 use crate::marks::Marks;
 use crate::proto::Timeouts;
-use crate::service::{Dest, Endpoint, FTP, PathMtu, Service, ServiceKey};
+use crate::service::{Dest, Endpoint, FTP, Service, ServiceKey};
 use crate::settings::Settings;
 use crate::table::{Conn, flag};
+use ends::Ends;
 
 /// Where a server's packets leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +54,8 @@ pub struct Snapshot {
     /// Which of the rarer kinds of services there are, so that nobody looks for them in vain.
     kinds: Kinds,
     list: Vec<Arc<Service>>,
-    nat_servers: HashSet<Endpoint, RandomState>,
-    /// The ends of tunnels, with what is known of the way there; one for each service.
-    tunnels: HashMap<Endpoint, Vec<Arc<PathMtu>>, RandomState>,
+    nat_servers: Ends,
+    tunnels: Ends,
     dests: Vec<Option<Arc<Dest>>>,
     /// By [`ServerId`]: in which service, and where in its list.
     places: Vec<Option<(u32, u32)>>,
@@ -63,9 +66,12 @@ pub struct Snapshot {
     pub rules: Rules,
     /// Whether a service has timeouts of its own.
     pub own_timeouts: bool,
+    /// Counts changes of what services, servers and tunnels there are, and so of what is to be
+    /// steered; weights, thresholds and the like leave it as it is.
+    pub layout: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Kinds {
     any_port: bool,
     ftp: bool,
@@ -83,15 +89,11 @@ impl Snapshot {
         rules: Rules,
     ) -> Self {
         let services: HashMap<_, _, _> = list.iter().zip(0..).map(|(s, at)| (s.key, at)).collect();
-        let replying = dests.iter().flatten().filter(|dest| dest.masqueraded);
-        // A server of FTP answers from the ports of its data connections as well.
-        let port = |dest: &Dest| if dest.ftp { 0 } else { dest.port };
-        let replying = replying.map(|dest| Endpoint { port: port(dest), ..dest.endpoint() });
-        let nat_servers: HashSet<_, _> = replying.collect();
-        let mut tunnels: HashMap<_, Vec<_>, _> = HashMap::default();
+        let mut nat_servers = Ends::default();
+        let mut tunnels = Ends::default();
         for dest in dests.iter().flatten() {
-            let paths = tunnel(dest).map(|end| tunnels.entry(end).or_default());
-            paths.into_iter().for_each(|paths| paths.push(dest.path.clone()));
+            nat_servers.change(None, replying(dest));
+            tunnels.change(None, tunnel(dest));
         }
         let kinds = Kinds::of(&list, &nat_servers);
         let places = places(&list, dests.len());
@@ -109,6 +111,7 @@ impl Snapshot {
             fib,
             rules,
             own_timeouts,
+            layout: 0,
         }
     }
 
@@ -131,6 +134,7 @@ impl Snapshot {
             fib,
             rules: self.rules.clone(),
             own_timeouts: self.own_timeouts,
+            layout: self.layout,
         }
     }
 
@@ -200,12 +204,18 @@ impl Snapshot {
 
     /// Whether a server's tunnel ends here.
     pub fn is_tunnel(&self, endpoint: &Endpoint) -> bool {
-        self.tunnels.contains_key(endpoint)
+        self.tunnels.contains(endpoint)
     }
 
-    /// What is known of the ways to a tunnel's end.
-    pub fn paths(&self, endpoint: &Endpoint) -> &[Arc<PathMtu>] {
-        self.tunnels.get(endpoint).map_or(&[], Vec::as_slice)
+    /// The servers whose tunnels end here, one of each service. Walks over all where there is one.
+    pub fn tunnelled(&self, endpoint: Endpoint) -> impl Iterator<Item = &Dest> {
+        let dests = if self.is_tunnel(&endpoint) { &self.dests[..] } else { &[] };
+        dests.iter().flatten().map(|dest| &**dest).filter(move |it| tunnel(it) == Some(endpoint))
+    }
+
+    /// All servers that connections remember, by [`ServerId`].
+    pub fn dests(&self) -> &[Option<Arc<Dest>>] {
+        &self.dests
     }
 
     /// A server that connections remember.
@@ -267,14 +277,21 @@ impl Snapshot {
 }
 
 impl Kinds {
-    fn of(list: &[Arc<Service>], nat_servers: &HashSet<Endpoint, RandomState>) -> Self {
+    fn of(list: &[Arc<Service>], nat_servers: &Ends) -> Self {
         let port = |port| {
             let has = |key: &ServiceKey| !key.is_mark() && key.port() == port;
             list.iter().any(|service| has(&service.key))
         };
-        let wide_nat = nat_servers.iter().any(|server| server.port == 0 || server.protocol == 0);
+        let wide_nat = nat_servers.wide();
         Self { any_port: port(0), ftp: port(FTP), wide_nat }
     }
+}
+
+/// The endpoint from which a NAT server replies; one of FTP answers from the ports of its data
+/// connections as well.
+fn replying(dest: &Dest) -> Option<Endpoint> {
+    let end = dest.endpoint();
+    dest.masqueraded.then_some(if dest.ftp { Endpoint { port: 0, ..end } } else { end })
 }
 
 /// Where the tunnel to a server ends.
@@ -301,19 +318,20 @@ fn places(list: &[Arc<Service>], dests: usize) -> Vec<Option<(u32, u32)>> {
 }
 
 fn exits(dests: &[Option<Arc<Dest>>], fib: &Fib) -> Vec<Exit> {
-    let exit = |dest: &Option<Arc<Dest>>| {
-        let address = dest.as_ref().map_or(Address::UNSPECIFIED, |dest| dest.address);
-        let hop = dest.as_ref().map_or(NextHop::NoRoute, |_| fib.next_hop(address));
-        let link = match hop {
-            NextHop::Ready(link, _) | NextHop::Unresolved(link, _) => fib.link(link),
-            NextHop::Local | NextHop::NoRoute => None,
-        };
-        let source = link.and_then(|link| link.source(address));
-        Exit {
-            hop,
-            source: source.unwrap_or(Address::UNSPECIFIED),
-            mtu: link.map_or(u16::MAX, |link| link.mtu),
-        }
+    dests.iter().map(|dest| exit(dest, fib)).collect()
+}
+
+fn exit(dest: &Option<Arc<Dest>>, fib: &Fib) -> Exit {
+    let address = dest.as_ref().map_or(Address::UNSPECIFIED, |dest| dest.address);
+    let hop = dest.as_ref().map_or(NextHop::NoRoute, |_| fib.next_hop(address));
+    let link = match hop {
+        NextHop::Ready(link, _) | NextHop::Unresolved(link, _) => fib.link(link),
+        NextHop::Local | NextHop::NoRoute => None,
     };
-    dests.iter().map(exit).collect()
+    let source = link.and_then(|link| link.source(address));
+    Exit {
+        hop,
+        source: source.unwrap_or(Address::UNSPECIFIED),
+        mtu: link.map_or(u16::MAX, |link| link.mtu),
+    }
 }

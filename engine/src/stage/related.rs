@@ -66,7 +66,7 @@ pub(super) fn subject(
 fn learn_gre_path(frame: &[u8], at: Offsets, snapshot: &Snapshot, now: Ticks) {
     let Some((server, mtu)) = icmp::gre_path(frame, at) else { return };
     let end = Endpoint { protocol: protocol::GRE, address: server.into(), port: 0 };
-    snapshot.paths(&end).iter().for_each(|path| path.learn(mtu, now));
+    snapshot.tunnelled(end).for_each(|dest| dest.path.learn(mtu, now));
 }
 
 /// What it says of a tunnel of ours.

@@ -9,6 +9,7 @@ use uvs_engine::clock::Clock;
 use uvs_engine::counters::{Counters, Totals};
 use uvs_engine::fib::Fib;
 use uvs_engine::link::Link;
+use uvs_engine::marks::Marks;
 use uvs_engine::port::steer::{SteerError, Steered, Steering};
 use uvs_engine::service::{Endpoint, FTP, ServiceKey};
 use uvs_engine::snapshot::{Rules, Snapshot};
@@ -31,6 +32,8 @@ struct Inner {
     follower: Option<Follower>,
     /// Removed services whose connections are still steered.
     lingering: HashSet<ServiceKey>,
+    /// What is steered: the snapshot's layout, and its marks.
+    steered: Option<(u64, Arc<Marks>)>,
     /// Counts changes; who watches is told.
     version: watch::Sender<u64>,
 }
@@ -141,7 +144,8 @@ impl Control {
         let Parts { director, steering, table, calls, clock, counters, config } = parts;
         let lingering = HashSet::new();
         let (version, _) = watch::channel(1);
-        let inner = Inner { director, steering, follower, lingering, version };
+        let steered = None;
+        let inner = Inner { director, steering, follower, lingering, steered, version };
         let (inner, config) = (Arc::new(Mutex::new(inner)), Arc::new(config));
         Self { inner, table, calls, clock, counters, config }
     }
@@ -351,12 +355,17 @@ impl Inner {
     /// What was published is counted, steered, and its servers' neighbours are kept.
     fn follow(&mut self) -> Result<(), ChangeError> {
         self.version.send_modify(|version| *version += 1);
+        let snapshot = self.director.published().current();
+        let steered = self.steered.as_ref().is_some_and(|(layout, marks)| {
+            *layout == snapshot.layout && Arc::ptr_eq(marks, &snapshot.rules.marks)
+        });
+        if steered && self.director.lingering() == self.lingering {
+            return Ok(());
+        }
         self.steer()?;
         if let Some(follower) = &self.follower {
-            let views = self.director.services();
-            let dests = views.iter().flat_map(|service| &service.dests);
-            let servers = dests.map(|dest| dest.config.address.into());
-            follower.keep(servers.collect());
+            let servers = snapshot.services().iter().flat_map(|service| &service.servers);
+            follower.keep(servers.map(|dest| dest.address).collect());
         }
         Ok(())
     }
@@ -373,8 +382,11 @@ impl Inner {
     fn steer(&mut self) -> Result<(), SteerError> {
         self.lingering = self.director.lingering();
         let snapshot = self.director.published().current();
-        let steered = steered(&snapshot, &self.lingering);
-        self.steering.as_mut().map_or(Ok(()), |steering| steering.update(&steered))
+        if let Some(steering) = &mut self.steering {
+            steering.update(&steered(&snapshot, &self.lingering))?;
+        }
+        self.steered = Some((snapshot.layout, snapshot.rules.marks.clone()));
+        Ok(())
     }
 }
 

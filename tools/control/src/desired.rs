@@ -242,9 +242,15 @@ impl Desired {
     pub(crate) fn set_rules(&mut self, rules: Rules) {
         let before = std::mem::replace(&mut self.rules, rules);
         let timeouts = before.timeouts != self.rules.timeouts;
-        let overflow = before.settings.table_full_hash != self.rules.settings.table_full_hash;
+        let (old, new) = (&before.settings, &self.rules.settings);
+        if !timeouts && old == new {
+            return;
+        }
+        let overflow = old.table_full_hash != new.table_full_hash;
         for entry in self.services.values_mut() {
-            if overflow || timeouts && entry.config.conn_timeouts.is_some() {
+            let expiration = old.expiration(entry.scheduler) != new.expiration(entry.scheduler);
+            let own_timeouts = timeouts && entry.config.conn_timeouts.is_some();
+            if overflow || expiration || own_timeouts {
                 Arc::make_mut(entry).change();
             }
         }

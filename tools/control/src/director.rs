@@ -11,7 +11,7 @@ use uvs_engine::clock::Ticks;
 use uvs_engine::fib::Fib;
 use uvs_engine::marks::Marks;
 use uvs_engine::publish::Published;
-use uvs_engine::service::{Dest, Service, ServiceKey as EngineKey};
+use uvs_engine::service::{Service, ServiceKey as EngineKey};
 use uvs_engine::snapshot::{Rules, Snapshot};
 use uvs_uvsadm::api::{ApiError, Change, ServiceKey, Traffic};
 
@@ -27,7 +27,6 @@ pub struct Director {
     workers: usize,
     desired: Desired,
     ledger: Ledger,
-    fib: Arc<Fib>,
     published: Arc<Published>,
     /// Whether schedulers were published that have not been told that all workers use them.
     fresh: bool,
@@ -36,13 +35,11 @@ pub struct Director {
 impl Director {
     /// A director without services, for `workers` workers.
     pub fn new(workers: usize, fib: Fib) -> Self {
-        let fib = Arc::new(fib);
         Self {
             workers,
             desired: Desired::default(),
             ledger: Ledger::new(workers),
-            published: Published::new(Snapshot::empty(fib.clone())),
-            fib,
+            published: Published::new(Snapshot::empty(Arc::new(fib))),
             fresh: false,
         }
     }
@@ -141,8 +138,7 @@ impl Director {
 
     /// Publishes newer routes and neighbours.
     pub fn set_fib(&mut self, fib: Fib) {
-        self.fib = Arc::new(fib);
-        self.published.publish(self.published.current().with_fib(self.fib.clone()));
+        self.published.publish(self.published.current().with_fib(Arc::new(fib)));
     }
 
     /// Timeouts, settings and marks.
@@ -186,27 +182,34 @@ impl Director {
 
     fn publish(&mut self) {
         self.fresh = true;
-        let Desired { services, removed, rules, next_id, .. } = &mut self.desired;
-        let mut dests: Vec<Option<Arc<Dest>>> = vec![None; *next_id as usize];
-        for entry in services.values_mut() {
-            if entry.built.is_none() {
-                Arc::make_mut(entry).build(rules);
-            }
-            for dest in entry.built.iter().flat_map(|service| &service.servers) {
-                dests[dest.id.0 as usize] = Some(dest.clone());
-            }
+        let before = self.published.current();
+        let Desired { services, removed, rules, next_id, resting_ids, .. } = &mut self.desired;
+        let mut dests = before.dests().to_vec();
+        dests.resize(*next_id as usize, None);
+        for id in resting_ids {
+            dests[*id as usize] = None;
         }
         for gone in removed {
             dests[gone.dest.id.0 as usize] = Some(Arc::new(gone.build(rules)));
         }
-        let list: Vec<_> = services.values().filter_map(|entry| entry.built.clone()).collect();
-        for Service { scheduler, .. } in list.iter().map(Arc::as_ref) {
-            if let Some(time) = rules.settings.expiration(scheduler.name()) {
-                scheduler.set_expiration(time.0);
+        for entry in services.values_mut().filter(|entry| entry.built.is_none()) {
+            Arc::make_mut(entry).build(rules);
+            set_expiration(entry, rules);
+            for dest in entry.built.iter().flat_map(|service| &service.servers) {
+                dests[dest.id.0 as usize] = Some(dest.clone());
             }
         }
-        let (fib, rules) = (self.fib.clone(), rules.clone());
-        self.published.publish(Snapshot::new(list, dests, fib, rules));
+        let list: Vec<_> = services.values().filter_map(|entry| entry.built.clone()).collect();
+        self.published.publish(before.next(list, dests, rules.clone()));
+    }
+}
+
+/// Tells lblc and lblcr how long they remember.
+fn set_expiration(entry: &ServiceEntry, rules: &Rules) {
+    for Service { scheduler, .. } in entry.built.iter().map(Arc::as_ref) {
+        if let Some(time) = rules.settings.expiration(scheduler.name()) {
+            scheduler.set_expiration(time.0);
+        }
     }
 }
 

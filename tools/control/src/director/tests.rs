@@ -92,6 +92,51 @@ fn the_newest_server_comes_first() {
     assert_eq!(target.dests, [dest(1), dest(2), dest(3)], "in the order of adding");
 }
 
+/// What workers look at is in the end what it would be if it were made anew, and who steers is told
+/// of a change by its layout, but not of weights.
+#[test]
+fn a_change_of_servers_takes_over_the_rest() {
+    let mut director = with(&[config(80, "wrr"), config(81, "rr")]);
+    let tunnel = Tunnel { kind: TunnelKind::Gue, port: 6080, ..Tunnel::default() };
+    let masq = |last: u8| DestConfig { method: Method::Masq, ..dest(last) };
+    let add = |port, dest| Change::AddDest { service: key(port), dest };
+    let own = Some(Timeouts { tcp: 5, tcp_fin: 0, udp: 0 });
+    let timed = ServiceConfig { conn_timeouts: own, ..config(81, "rr") };
+    for (number, (change, moves)) in [
+        (add(80, masq(1)), true),
+        (add(81, masq(1)), true),
+        (add(80, dest(2)), true),
+        (edit(DestConfig { weight: 9, u_threshold: 5, ..dest(2) }), false),
+        (
+            Change::EditService {
+                service: ServiceConfig { one_packet: true, ..config(80, "wrr") },
+            },
+            false,
+        ),
+        (Change::EditService { service: timed }, false),
+        (del(80, 1), true),
+        (edit(DestConfig { method: Method::Tunnel, tunnel, ..dest(2) }), true),
+        (edit(DestConfig { method: Method::Tunnel, tunnel, weight: 0, ..dest(2) }), false),
+        (Change::EditService { service: config(81, "rr") }, false),
+        (del(81, 1), true),
+        (add(80, masq(1)), true),
+        (Change::AddService { service: config(82, "rr") }, true),
+        (Change::DelService { service: key(80) }, true),
+        (Change::Zero { service: None }, false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let before = director.published().current().layout;
+        director.apply(&[change]).unwrap();
+        let snapshot = director.published().current();
+        assert!(snapshot.is_whole(), "{number}");
+        // A server that was removed and forgotten is another change.
+        assert!(snapshot.layout > before || !moves, "{number}");
+        assert!(snapshot.layout == before || moves || number == 14, "{number}");
+    }
+}
+
 /// As Linux 6.1 did it, with `-E` before the third, the fifth and the eighth connection: the kernel
 /// tells a scheduler nothing of what else changes in its service.
 #[test]
@@ -575,6 +620,7 @@ proptest! {
                 prop_assert!(same, "{:?} lost its counts", dest);
             }
             let snapshot = director.published().current();
+            prop_assert!(snapshot.is_whole());
             for service in snapshot.services() {
                 for dest in &service.servers {
                     prop_assert!(dest.available);
