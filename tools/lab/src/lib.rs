@@ -14,7 +14,9 @@
 //! 192.168.77.2 and reaches 10.77.0.0/16, in which the VIP and the servers are, through the
 //! director. With [`Method::Masq`] the servers' default route is the director; with the other two
 //! they hold the VIP on `lo` and have a leg to the client's segment, so that no reply comes back
-//! to the director.
+//! to the director. With [`LabOptions::ipv6`] the same hosts have IPv6 as well: the client fd77::2, the
+//! VIP fd70::1, the servers fd78::1 and up. Where the kernel has no tunnel devices, [`decapsulate`]
+//! stands at the servers' end of a [`Tunnel`].
 //!
 //! It makes the network ([`Network`]), what answers ([`Servers`]) and what asks ([`Load`]). Only
 //! [`Director`] knows uvs, and from the outside: it runs the program and asks it over its socket.

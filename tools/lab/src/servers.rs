@@ -30,7 +30,8 @@ pub enum Decap {
 pub struct Servers {
     /// The processes of server 1 first.
     running: Vec<Vec<Guard>>,
-    tunnels: Vec<Guard>,
+    /// As `running`: what takes tunnels apart.
+    tunnels: Vec<Vec<Guard>>,
     decap: Option<Decap>,
 }
 
@@ -66,11 +67,12 @@ impl Servers {
     /// When there is no such server.
     pub fn kill(&mut self, n: usize) {
         self.running[n - 1].clear();
+        self.tunnels.get_mut(n - 1).into_iter().for_each(Vec::clear);
     }
 
     /// Lets the servers run on when this process ends.
     pub fn keep(self) {
-        for guard in self.running.into_iter().flatten().chain(self.tunnels) {
+        for guard in self.running.into_iter().chain(self.tunnels).flatten() {
             guard.keep();
         }
     }
@@ -107,10 +109,12 @@ impl Servers {
             if self.decap == Some(Decap::Kernel) {
                 network.ip(Host::Server(n), &format!("link del {KERNEL_DEVICE}"))?;
             }
+            let mut ends = Vec::new();
             for &ipv6 in over_ipv6 {
                 let local = if ipv6 { network.rip_v6(n).into() } else { network.rip(n).into() };
-                self.tunnels.push(end_tunnel(network, n, tunnel, local)?);
+                ends.push(end_tunnel(network, n, tunnel, local)?);
             }
+            self.tunnels.push(ends);
         }
         self.decap = Some(Decap::Tun);
         Ok(())
