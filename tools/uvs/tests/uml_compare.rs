@@ -112,6 +112,7 @@ fn a_capture_is_compared_and_a_known_difference_is_found() {
         assert_eq!(count(&report["tables"], "differ"), 1, "{report:#}");
 
         let missing = run(UVS, &["compare", "--pcap", "/run/nothing.pcap"]);
+        assert_eq!(missing.status.code(), Some(2), "1 is for a difference");
         let said = String::from_utf8(missing.stderr).unwrap();
         assert_eq!(said, "uvs: /run/nothing.pcap: No such file or directory (os error 2)\n");
     });
