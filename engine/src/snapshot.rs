@@ -199,7 +199,7 @@ impl Snapshot {
     /// The ends of tunnels: a server with the protocol that carries the packets, and the port of
     /// GUE.
     pub fn tunnels(&self) -> impl Iterator<Item = &Endpoint> {
-        self.tunnels.keys()
+        self.tunnels.iter()
     }
 
     /// Whether a server's tunnel ends here.

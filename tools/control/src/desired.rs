@@ -12,7 +12,7 @@ use uvs_engine::snapshot::Rules;
 use uvs_sched::{Name, ServerId};
 use uvs_uvsadm::api::{
     ApiError, Change, DestConfig, Endpoint, ErrorCode, Method, MssClamp, Netmask, Persistence,
-    ServiceConfig, ServiceKey, Target, Timeouts, TunnelKind,
+    Protocol, ServiceConfig, ServiceKey, Target, Timeouts, TunnelKind,
 };
 
 use crate::entry::{DestEntry, Removed, ServiceEntry, set_timeouts};

@@ -23,16 +23,19 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub struct DirectorOptions {
     /// uvs.toml's `mode`: `auto`, `afxdp` or `raw`.
     pub mode: String,
-    /// The scheduler of both services.
+    /// The scheduler of both services, and options behind it.
     pub scheduler: String,
     /// Whether idle workers spin.
     pub busy: bool,
+    /// Whether the kernel's IPVS holds the same services.
+    pub kernel_fallback: bool,
 }
 
 impl DirectorOptions {
     /// Round robin in this mode.
     pub fn of(mode: &str) -> Self {
-        Self { mode: mode.to_owned(), scheduler: "rr".to_owned(), busy: false }
+        let (mode, scheduler) = (mode.to_owned(), "rr".to_owned());
+        Self { mode, scheduler, busy: false, kernel_fallback: false }
     }
 }
 
@@ -56,6 +59,7 @@ impl Director {
         let stderr = File::create(&log).map_err(Error::file(&log))?;
         let mut command = network.command(Host::Director, &network.program().display().to_string());
         command.args(["run", "--config"]).arg(&config);
+        command.args(options.kernel_fallback.then_some("--kernel-fallback"));
         let guard = Guard::spawn(command.stdout(Stdio::null()).stderr(stderr))?;
         let client = Client::new(&folder.join("uvs.sock"));
         let mut director = Self { guard, client, folder };

@@ -92,7 +92,7 @@ impl Pair {
         fs::create_dir_all(&folder).map_err(Error::file(folder))?;
         let wires = self.wires();
         let directors = Twin::BOTH.map(|twin| self.namespace(twin));
-        let all = [&directors[..], &[wires.clone()]].concat();
+        let all = [&directors[..], std::slice::from_ref(&wires)].concat();
         ip_batch(None, &all.iter().map(|it| format!("netns add {it}")).collect::<Vec<_>>())?;
         for namespace in &all {
             run(command_in(namespace, "sysctl").arg("-eqw").args(SYSCTLS))?;

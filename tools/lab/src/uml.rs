@@ -16,11 +16,9 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use clap::Args;
-use rustix::process::{Pid, Signal, kill_process_group};
-
 use crate::command::{command, find, search_path};
 use crate::{Error, Guard};
+use clap::Args;
 
 /// The kernel, as the package calls it.
 const KERNEL: &str = "linux.uml";
@@ -33,6 +31,9 @@ const KEEP: &str = include_str!("uml/keep.sh");
 
 /// How often what the command printed is passed on.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// How long its burial may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What `lab uml` is told.
 #[derive(Clone, Debug, PartialEq, Args)]
@@ -102,7 +103,7 @@ pub fn uml_run(job: &UmlJob, out: &mut dyn Write, err: &mut dyn Write) -> Result
     }
 }
 
-/// The running kernel, in a process group of its own.
+/// The running kernel and its keeper.
 struct Machine(Guard);
 
 impl Machine {
@@ -124,10 +125,11 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // The kernel has a process for each of its own; all are of the group.
-        let group = Pid::from_raw(self.0.pid() as i32);
-        if let (Some(group), None) = (group, self.0.ended()) {
-            let _ = kill_process_group(group, Signal::KILL);
+        // Let go of, it is buried by its keeper.
+        drop(self.0.child().stdin.take());
+        let deadline = Instant::now() + PATIENCE;
+        while self.0.ended().is_none() && Instant::now() < deadline {
+            std::thread::sleep(LOOK);
         }
     }
 }
@@ -221,8 +223,12 @@ fn is_identifier(name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use std::process::Command;
+    use std::sync::Mutex;
 
     use super::*;
+
+    /// One kernel at a time, for each looks what is left.
+    static TURN: Mutex<()> = Mutex::new(());
 
     /// Boots with a shell's line; `None`, and the reason on stderr, where that cannot be.
     fn shell(line: &str, seconds: u64) -> Option<(Result<u8, Error>, String, String)> {
@@ -237,12 +243,17 @@ mod tests {
         Some((ended, text(out), text(err)))
     }
 
-    /// What this process has left in the folder for temporary files.
-    fn left() -> usize {
+    /// The folders of this process's kernels, and the processes that were told of one.
+    fn left() -> (usize, usize) {
         let prefix = format!("uvs-uml-{}-", std::process::id());
-        let all = fs::read_dir(std::env::temp_dir()).unwrap();
-        all.filter(|it| it.as_ref().unwrap().file_name().to_string_lossy().starts_with(&prefix))
-            .count()
+        let entries = |folder: &Path| fs::read_dir(folder).unwrap().flatten();
+        let ours = |name: OsString| name.to_string_lossy().starts_with(&prefix);
+        let folders = entries(&std::env::temp_dir()).filter(|entry| ours(entry.file_name()));
+        let told = |entry: &fs::DirEntry| {
+            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(&prefix)
+        };
+        (folders.count(), entries(Path::new("/proc")).filter(told).count())
     }
 
     #[test]
@@ -258,21 +269,23 @@ mod tests {
 
     #[test]
     fn a_kernel_with_ipvs_runs_a_command_and_passes_on_what_it_prints() {
+        let _turn = TURN.lock().unwrap();
         let line = "pwd; uname -r >&2; test -d /proc/sys/net/ipv4/vs && exit 7";
         let Some((ended, out, err)) = shell(line, 60) else { return };
         assert_eq!(ended.unwrap(), 7, "{out}{err}");
         assert_eq!(out.trim(), std::env::current_dir().unwrap().display().to_string());
         let here = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
         assert_ne!(err, here, "it is another kernel");
+        assert_eq!(left(), (0, 0));
     }
 
     #[test]
     fn a_kernel_whose_time_is_over_is_killed_and_leaves_nothing() {
-        let before = left();
+        let _turn = TURN.lock().unwrap();
         let Some((ended, out, _)) = shell("echo begun; sleep 1000", 8) else { return };
         assert!(matches!(ended, Err(Error::TimedOut { seconds: 8 })), "{ended:?}");
         assert_eq!(out, "begun\n", "passed on while it runs");
-        assert_eq!(left(), before);
+        assert_eq!(left(), (0, 0));
     }
 
     #[test]
@@ -280,7 +293,10 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("uvs-keep-{}", std::process::id()));
         fs::create_dir(&folder).unwrap();
         let mut keep = command("sh");
-        keep.args(["-c", KEEP, "sh"]).arg(&folder).args(["sleep", "1000"]).stdin(Stdio::piped());
+        keep.args(["-c", KEEP, "sh"])
+            .arg(&folder)
+            .args(["setsid", "sleep", "1000"])
+            .stdin(Stdio::piped());
         let mut keeper = Guard::spawn(&mut keep).unwrap();
         std::thread::sleep(Duration::from_millis(200));
         assert!(keeper.ended().is_none() && folder.exists());

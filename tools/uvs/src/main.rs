@@ -31,6 +31,15 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
+impl Failure {
+    /// The exit code of a comparison that could not be made, as of diff(1): 1 says that something
+    /// differs.
+    fn trouble(self) -> ExitCode {
+        eprintln!("uvs: {}", self.0);
+        ExitCode::from(2)
+    }
+}
+
 fn main() -> ExitCode {
     let mut arguments = std::env::args();
     let program = arguments.next().unwrap_or_default();
@@ -50,7 +59,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.verb {
         Verb::Run { config, kernel_fallback } => run::run(&config, kernel_fallback),
         Verb::Adm { arguments } => Ok(adm::uvsadm(&Program::uvsadm("uvs adm"), &arguments)),
-        Verb::Compare(options) => compare::compare(&options),
+        Verb::Compare(options) => Ok(compare::compare(&options).unwrap_or_else(Failure::trouble)),
         Verb::Conform { paths, verbose } => conform::conform(&paths, verbose),
         Verb::Demo(options) => demo::demo(&options),
         Verb::Doctor(options) => {

@@ -74,11 +74,13 @@ pub fn compare(options: &Options) -> Result<ExitCode, Failure> {
     let time = Duration::try_from_secs_f64(options.seconds);
     let time = time.map_err(|_| Failure("--seconds is a number of seconds".into()))?;
     let services = Services::read(options)?;
+    let captured = options.pcap.as_deref().map(|path| traffic::captured(path, &services));
+    let captured = captured.transpose()?;
     let mut twins = Twins::up(options, &services)?;
     let mut report = Report { notes: services.notes(), ..Report::default() };
-    match &options.pcap {
-        Some(path) => {
-            for (side, frame) in traffic::captured(path, &services)? {
+    match captured {
+        Some(frames) => {
+            for (side, frame) in frames {
                 let what = decode::line(&frame);
                 judge(&mut report, &services, &mut twins, side, &frame, &what)?;
             }
@@ -196,7 +198,12 @@ impl Services {
                 (fs::read_to_string(path).map_err(about)?, path.display().to_string())
             }
         };
-        let targets = rules::parse(&rules, &path)?;
+        Self::of(&rules, &path)
+    }
+
+    /// The services of a file's text, which is called `path` in messages.
+    fn of(rules: &str, path: &str) -> Result<Self, Failure> {
+        let targets = rules::parse(rules, path)?;
         let mut vips: Vec<IpAddr> =
             targets.keys().filter_map(|key| key.endpoint()).map(|end| end.address).collect();
         vips.sort_unstable();

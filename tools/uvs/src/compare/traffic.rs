@@ -123,7 +123,7 @@ pub fn client(vip: IpAddr, number: usize) -> SocketAddr {
         // The network for measurements (RFC 2544).
         IpAddr::V4(_) => SocketAddr::new(Ipv4Addr::from_bits(0xc612_0000 + host).into(), port),
         IpAddr::V6(_) => {
-            let address = Ipv6Addr::from_bits(0xfd00_0009 << 96 | u128::from(host) + 1);
+            let address = Ipv6Addr::from_bits((0xfd00_0009 << 96) + u128::from(host) + 1);
             SocketAddr::new(address.into(), port)
         }
     }
@@ -287,5 +287,70 @@ impl Services {
         frame[..6].copy_from_slice(&macs.1);
         frame[6..12].copy_from_slice(&macs.0);
         Some((side, frame))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uvs_uvsadm::api::ServiceKey;
+
+    use super::*;
+
+    fn services() -> Services {
+        Services::of(&crate::compare::standard::rules(), "the standard services").unwrap()
+    }
+
+    #[test]
+    fn every_service_is_spoken_with_and_only_nat_servers_answer() {
+        let services = services();
+        let (flows, steps) = conversations(&services, 3);
+        assert_eq!(flows.len(), services.targets.len() * 5);
+        let clients: std::collections::BTreeSet<_> = flows.iter().map(|flow| flow.client).collect();
+        assert_eq!(clients.len(), flows.len(), "each is another client");
+        for step in steps.iter().filter(|step| step.word.from == Side::Servers) {
+            let key = ServiceKey::new(
+                flows[step.flow].protocol,
+                flows[step.flow].vip.ip(),
+                flows[step.flow].vip.port(),
+            );
+            assert_eq!(services.targets[&key].dests[0].method, Method::Masq);
+        }
+        assert!(flows.iter().all(|flow| !flow.frame(&opening()).is_empty()));
+    }
+
+    #[test]
+    fn an_answer_goes_back_where_the_packet_came_from() {
+        for (protocol, vip) in [
+            (Protocol::Tcp, "10.0.0.1:80"),
+            (Protocol::Udp, "[fd00::1]:53"),
+            (Protocol::Sctp, "10.0.0.1:9"),
+            (Protocol::Sctp, "[fd00::1]:9"),
+        ] {
+            let vip: SocketAddr = vip.parse().unwrap();
+            let flow = Flow::new(client(vip.ip(), 7), vip, protocol);
+            let came = flow.frame(&opening());
+            let answer = flow.answer(&came, &OPENING[1]).unwrap();
+            let back = Flow::new(vip, flow.client, protocol).answer(&answer, &opening()).unwrap();
+            assert_eq!(back[14..], came[14..], "{protocol} {vip}");
+        }
+        let udp =
+            Flow::new(client([10, 0, 0, 1].into(), 1), ([10, 0, 0, 1], 53).into(), Protocol::Udp);
+        assert_eq!(udp.answer(b"no packet", &OPENING[1]), None);
+    }
+
+    #[test]
+    fn of_a_capture_only_what_concerns_the_services_comes_in() {
+        let services = services();
+        let flow =
+            Flow::new(client([10, 0, 0, 1].into(), 1), ([10, 0, 0, 1], 1001).into(), Protocol::Tcp);
+        let (side, frame) = services.direct(flow.frame(&opening())).unwrap();
+        assert_eq!((side, &frame[..6]), (Side::Clients, &CLIENT_SIDE_MAC[..]));
+        let server = Flow::new(([10, 0, 1, 2], 80).into(), flow.client, Protocol::Tcp);
+        let (side, frame) = services.direct(server.frame(&opening())).unwrap();
+        assert_eq!((side, &frame[..6]), (Side::Servers, &SERVER_SIDE_MAC[..]));
+        let stranger = Flow::new(flow.client, ([10, 0, 9, 9], 80).into(), Protocol::Tcp);
+        assert_eq!(services.direct(stranger.frame(&opening())), None);
+        assert_eq!(services.direct(vec![0; 60]), None);
+        assert_eq!(services.direct(vec![]), None);
     }
 }

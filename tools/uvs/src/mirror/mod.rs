@@ -32,7 +32,8 @@ pub struct Options {
     /// Make uvs hold what the kernel's IPVS holds.
     #[arg(long)]
     from_kernel: bool,
-    /// Change nothing; print what would be changed (in the kernel, unless told otherwise), and exit with 1 if that is anything.
+    /// Change nothing; print what would be changed, in the kernel unless told otherwise. Exits with
+    /// 1 if that is anything, with 2 if it cannot be told.
     #[arg(long)]
     diff: bool,
     /// Change nothing; print what would be changed.
@@ -51,9 +52,14 @@ pub struct Options {
 
 /// The verb.
 pub fn mirror(options: &Options) -> Result<ExitCode, Failure> {
-    if options.follow {
-        return follow(options);
+    match options {
+        Options { follow: true, .. } => follow(options),
+        Options { diff: true, .. } => Ok(once(options).unwrap_or_else(Failure::trouble)),
+        _ => once(options),
     }
+}
+
+fn once(options: &Options) -> Result<ExitCode, Failure> {
     let (mut from, mut to) = sides(options)?;
     let plan = to.read()?.plan(&from.read()?);
     if options.diff || options.dry_run {
@@ -67,7 +73,10 @@ pub fn mirror(options: &Options) -> Result<ExitCode, Failure> {
 }
 
 /// Where it comes from and where it goes.
-fn sides(options: &Options) -> Result<(Box<dyn Side>, Box<dyn Side>), Failure> {
+type Pair = (Box<dyn Side>, Box<dyn Side>);
+
+/// Both, as the options have them.
+fn sides(options: &Options) -> Result<Pair, Failure> {
     let kernel = Box::new(Kernel::open()?);
     let engine = Box::new(Engine::new(Client::new(Path::new(&adm::socket()))));
     match options.from_kernel {
@@ -108,8 +117,6 @@ fn follow(options: &Options) -> Result<ExitCode, Failure> {
         }
     }
 }
-
-type Pair = (Box<dyn Side>, Box<dyn Side>);
 
 /// One look, and what follows from it.
 fn look(options: &Options, pair: &mut Option<Pair>) -> Result<Outcome, Failure> {

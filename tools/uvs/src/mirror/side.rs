@@ -79,6 +79,16 @@ pub struct Outcome {
     pub left: Vec<Change>,
 }
 
+impl Outcome {
+    /// None of the changes was made, because of the one at this place.
+    fn fail(&mut self, mut changes: Vec<Change>, at: usize, error: &ClientError) {
+        if at < changes.len() {
+            self.failed.push(Failed { change: changes.remove(at), reason: error.to_string() });
+        }
+        self.left.append(&mut changes);
+    }
+}
+
 /// One side.
 pub trait Side {
     /// What it holds.
@@ -195,12 +205,10 @@ impl Engine {
             Ok(_) => outcome.done.append(&mut changes),
             Err(error) => {
                 let at = match &error {
-                    ClientError::Refused(refused) => refused.change.min(changes.len() - 1),
+                    ClientError::Refused(refused) => refused.change,
                     _ => 0,
                 };
-                let reason = error.to_string();
-                outcome.failed.push(Failed { change: changes.remove(at), reason });
-                outcome.left.append(&mut changes);
+                outcome.fail(changes, at, &error);
             }
         }
     }
@@ -226,10 +234,11 @@ impl Side for Engine {
         match self.client.change(&changes) {
             Ok(_) => outcome.done = changes,
             // One of them stands in the way of all: each service by itself.
-            Err(_) => {
+            Err(ClientError::Refused(_)) => {
                 let together = changes.chunk_by(|one, next| key(one) == key(next));
                 together.for_each(|group| self.make_one(group.to_vec(), &mut outcome));
             }
+            Err(error) => outcome.fail(changes, 0, &error),
         }
         outcome
     }
