@@ -26,6 +26,7 @@ METHODS = {
 }
 OTHER_FAMILY = 8
 ALONE = 4
+MEND = 2
 
 
 def frames_of(case):
@@ -63,6 +64,54 @@ def knobs(frame, number):
     return hashlib.sha384(seed).digest() + frame
 
 
+CLIENT, VIP, SERVER = (bytes(ip) for ip in ([172, 16, 3, 7], [10, 0, 0, 1], [10, 0, 1, 1]))
+TCP, UDP, ESP = 6, 17, 50
+SYN, SYN_ACK, ACK = 2, 18, 16
+
+
+def listed_frame(link, protocol, src, dst, transport):
+    """An IPv4 frame of a list, whose checksums are the fuzzer's to mend."""
+    macs = [bytes.fromhex("0200000000c10200000000c0"), bytes.fromhex("0200000000e1020000000101")]
+    length = 20 + len(transport)
+    packet = struct.pack(">BBHHHBBH", 0x45, 0, length, 7, 0, 64, protocol, 0) + src + dst
+    data = macs[link] + b"\x08\x00" + packet + transport
+    return struct.pack(">BH", link | ALONE | MEND, len(data)) + data
+
+
+def tcp(sport, dport, flags, text=b""):
+    return struct.pack(">HHIIBBHHH", sport, dport, 1, 1, 0x50, flags, 512, 0, 0) + text
+
+
+def udp(sport, dport, text):
+    return struct.pack(">HHHH", sport, dport, 8 + len(text), 0) + text
+
+
+def conversations():
+    """What the recordings of forwarding have not: FTP, a SIP call, a key exchange and ESP."""
+    up, down = (0, TCP, CLIENT, VIP), (1, TCP, SERVER, CLIENT)
+    passive = b"227 Entering Passive Mode (10,0,1,1,200,10).\r\n"
+    ftp = [
+        listed_frame(*up, tcp(40000, 21, SYN)),
+        listed_frame(*down, tcp(21, 40000, SYN_ACK)),
+        listed_frame(*up, tcp(40000, 21, ACK)),
+        listed_frame(*up, tcp(40000, 21, ACK, b"PASV\r\n")),
+        listed_frame(*down, tcp(21, 40000, ACK, passive)),
+        listed_frame(*up, tcp(40001, 51210, SYN)),
+        listed_frame(*up, tcp(40000, 21, ACK, b"PORT 172,16,3,7,4,1\r\n")),
+        listed_frame(*down, tcp(20, 1025, SYN)),
+        listed_frame(*up, tcp(40000, 21, ACK)),
+    ]
+    call = b"INVITE sip:a@b SIP/2.0\r\nCall-ID: 7@172.16.3.7\r\n\r\n"
+    others = [
+        listed_frame(0, UDP, CLIENT, VIP, udp(40000, 5060, call)),
+        listed_frame(0, UDP, CLIENT, VIP, udp(40001, 5060, call)),
+        listed_frame(0, UDP, CLIENT, VIP, udp(500, 500, b"key exchange")),
+        listed_frame(0, ESP, CLIENT, VIP, b"encapsulated"),
+        listed_frame(1, ESP, SERVER, CLIENT, b"encapsulated"),
+    ]
+    return b"".join(ftp), b"".join(others)
+
+
 # TCP options with a segment size at an even and at an odd place.
 SEGMENT_SIZES = [bytes([2, 4, 5, 0xB4]), bytes([1, 2, 4, 5, 0xB4, 0, 0, 0])]
 
@@ -89,6 +138,9 @@ def mended(frame):
 
 
 def seeds():
+    for method in range(8):
+        for frames in conversations():
+            yield "engine", bytes([method, 0]) + frames
     for path in sorted(CASES.glob("*.json")):
         case = json.loads(path.read_text())
         yield "parse", listed(case)

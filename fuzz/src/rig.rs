@@ -54,10 +54,11 @@ const SERVICES: [(&str, usize); 9] = [
     ("-u 10.0.0.1:5060 -s lc -p 60 --pe sip", 0),
 ];
 
-/// Servers: two that answer, one whose Ethernet address nobody knows, and the director itself.
+/// Servers: the director itself, one whose Ethernet address nobody knows, and two that answer. The
+/// last is picked first, and is the one that replies in the recordings.
 const SERVERS: [[&str; 4]; 2] = [
-    ["10.0.1.1", "10.0.1.2", "10.0.1.200", "10.0.1.254"],
-    ["[fd00:2::1]", "[fd00:2::2]", "[fd00:2::c8]", "[fd00:2::254]"],
+    ["10.0.1.254", "10.0.1.200", "10.0.1.2", "10.0.1.1"],
+    ["[fd00:2::254]", "[fd00:2::c8]", "[fd00:2::2]", "[fd00:2::1]"],
 ];
 
 /// Settings that a bit of the second byte of the input turns from their default.

@@ -181,6 +181,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_fragment_tells_nothing() {
+        let at = Offsets { end: 60, l3: 14, l4: 34, protocol: 1, ..Offsets::default() };
+        assert_eq!(TunnelError::of(&[0; 60], at), Err(Refused::NoError));
+        let at = Offsets { fragment: true, ..at };
+        assert_eq!(TunnelError::of(&[0; 60], at), Err(Refused::Fragment));
+    }
+
+    #[test]
     fn the_mtu_that_is_told() {
         // Recorded: icmp_tun_gre_csum_v4_tcp_df.
         let told = [1500, 1380, 600, 552].map(told_mtu);
