@@ -282,6 +282,11 @@ impl Control {
         self.lock().director.services()
     }
 
+    /// What the workers use: another one whenever something was changed.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.lock().director.published().current()
+    }
+
     /// The connection table.
     pub fn table(&self) -> &Arc<Table> {
         &self.table

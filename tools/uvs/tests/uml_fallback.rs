@@ -5,7 +5,7 @@ mod uml;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use uml::{UVS, eventually, inside};
@@ -97,6 +97,13 @@ fn when_the_engine_dies_under_load_the_kernel_goes_on() {
         engine.process().signal(Signal::KILL).unwrap();
         eventually("the engine did not die", || engine.process().ended().is_some());
 
+        let dead = Instant::now();
+        let target = network.service(HTTP_PORT);
+        eventually("the kernel does not take over", || {
+            let ask = || who_answers(PORTS.end, target);
+            step_into(&network.namespace(Host::Client), ask).unwrap().is_ok()
+        });
+        println!("the kernel served {:?} after the engine's death", dead.elapsed());
         assert_eq!(servers_by_port(&network), before, "the same servers");
         drop(load);
         let job = HttpJob { requests: 60, ..HttpJob::to(network.service(HTTP_ALT_PORT)) };

@@ -1,8 +1,11 @@
 //! A frame in words, field by field, so that two can be told apart by a person.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
-use etherparse::{LaxPacketHeaders, LinkHeader, NetHeaders, TransportHeader};
+use etherparse::{
+    Ipv4Header, Ipv6Header, LaxPacketHeaders, LinkHeader, NetHeaders, TcpHeader, TransportHeader,
+};
 use serde::Serialize;
 
 /// A field in which two frames differ.
@@ -62,52 +65,14 @@ fn add(prefix: &str, packet: &LaxPacketHeaders<'_>, fields: &mut Fields) {
         tell("ethernet.source", mac(ethernet.source));
         tell("ethernet.destination", mac(ethernet.destination));
     }
-    let mut tunnel = false;
     match &packet.net {
-        Some(NetHeaders::Ipv4(ip, _)) => {
-            tunnel = matches!(ip.protocol.0, 4 | 41);
-            tell("ipv4.source", ip.source.map(|byte| byte.to_string()).join("."));
-            tell("ipv4.destination", ip.destination.map(|byte| byte.to_string()).join("."));
-            tell("ipv4.protocol", ip.protocol.0.to_string());
-            tell("ipv4.ttl", ip.time_to_live.to_string());
-            tell("ipv4.tos", format!("{:#04x}", u8::from(ip.dscp) << 2 | u8::from(ip.ecn)));
-            tell("ipv4.length", ip.total_len.to_string());
-            tell("ipv4.id", ip.identification.to_string());
-            tell("ipv4.dont_fragment", ip.dont_fragment.to_string());
-            tell("ipv4.more_fragments", ip.more_fragments.to_string());
-            tell("ipv4.offset", ip.fragment_offset.to_string());
-            tell("ipv4.options", hex(&ip.options));
-            tell("ipv4.checksum", format!("{:#06x}", ip.header_checksum));
-        }
-        Some(NetHeaders::Ipv6(ip, _)) => {
-            tunnel = matches!(ip.next_header.0, 4 | 41);
-            tell("ipv6.source", ip.source_addr().to_string());
-            tell("ipv6.destination", ip.destination_addr().to_string());
-            tell("ipv6.protocol", ip.next_header.0.to_string());
-            tell("ipv6.ttl", ip.hop_limit.to_string());
-            tell("ipv6.class", format!("{:#04x}", ip.traffic_class));
-            tell("ipv6.label", ip.flow_label.value().to_string());
-            tell("ipv6.length", ip.payload_length.to_string());
-        }
+        Some(NetHeaders::Ipv4(ip, _)) => add_v4(ip, &mut tell),
+        Some(NetHeaders::Ipv6(ip, _)) => add_v6(ip, &mut tell),
         Some(other) => tell("net", format!("{other:?}")),
         None => {}
     }
     match &packet.transport {
-        Some(TransportHeader::Tcp(tcp)) => {
-            let flags =
-                [(tcp.syn, 'S'), (tcp.fin, 'F'), (tcp.rst, 'R'), (tcp.psh, 'P'), (tcp.ack, 'A')];
-            tell("tcp.port_from", tcp.source_port.to_string());
-            tell("tcp.port_to", tcp.destination_port.to_string());
-            tell(
-                "tcp.flags",
-                flags.iter().filter(|(set, _)| *set).map(|(_, name)| *name).collect(),
-            );
-            tell("tcp.sequence", tcp.sequence_number.to_string());
-            tell("tcp.acknowledged", tcp.acknowledgment_number.to_string());
-            tell("tcp.window", tcp.window_size.to_string());
-            tell("tcp.options", hex(tcp.options.as_slice()));
-            tell("tcp.checksum", format!("{:#06x}", tcp.checksum));
-        }
+        Some(TransportHeader::Tcp(tcp)) => add_tcp(tcp, &mut tell),
         Some(TransportHeader::Udp(udp)) => {
             tell("udp.port_from", udp.source_port.to_string());
             tell("udp.port_to", udp.destination_port.to_string());
@@ -119,10 +84,66 @@ fn add(prefix: &str, packet: &LaxPacketHeaders<'_>, fields: &mut Fields) {
         Some(other) => tell("transport", format!("{other:?}")),
         None => {}
     }
+    match inner(packet).map(LaxPacketHeaders::from_ip) {
+        Some(Ok(inner)) => add(&format!("{prefix}inner."), &inner, fields),
+        _ => fields.push((format!("{prefix}payload"), hex(packet.payload.slice()))),
+    }
+}
+
+type Tell<'a> = dyn FnMut(&str, String) + 'a;
+
+fn add_v4(ip: &Ipv4Header, tell: &mut Tell<'_>) {
+    tell("ipv4.source", Ipv4Addr::from(ip.source).to_string());
+    tell("ipv4.destination", Ipv4Addr::from(ip.destination).to_string());
+    tell("ipv4.protocol", ip.protocol.0.to_string());
+    tell("ipv4.ttl", ip.time_to_live.to_string());
+    tell("ipv4.tos", format!("{:#04x}", (u8::from(ip.dscp) << 2) | u8::from(ip.ecn)));
+    tell("ipv4.length", ip.total_len.to_string());
+    tell("ipv4.id", ip.identification.to_string());
+    tell("ipv4.dont_fragment", ip.dont_fragment.to_string());
+    tell("ipv4.more_fragments", ip.more_fragments.to_string());
+    tell("ipv4.offset", ip.fragment_offset.to_string());
+    tell("ipv4.options", hex(&ip.options));
+    tell("ipv4.checksum", format!("{:#06x}", ip.header_checksum));
+}
+
+fn add_v6(ip: &Ipv6Header, tell: &mut Tell<'_>) {
+    tell("ipv6.source", ip.source_addr().to_string());
+    tell("ipv6.destination", ip.destination_addr().to_string());
+    tell("ipv6.protocol", ip.next_header.0.to_string());
+    tell("ipv6.ttl", ip.hop_limit.to_string());
+    tell("ipv6.class", format!("{:#04x}", ip.traffic_class));
+    tell("ipv6.label", ip.flow_label.value().to_string());
+    tell("ipv6.length", ip.payload_length.to_string());
+}
+
+fn add_tcp(tcp: &TcpHeader, tell: &mut Tell<'_>) {
+    let flags = [(tcp.syn, 'S'), (tcp.fin, 'F'), (tcp.rst, 'R'), (tcp.psh, 'P'), (tcp.ack, 'A')];
+    tell("tcp.port_from", tcp.source_port.to_string());
+    tell("tcp.port_to", tcp.destination_port.to_string());
+    tell("tcp.flags", flags.iter().filter(|(set, _)| *set).map(|(_, name)| *name).collect());
+    tell("tcp.sequence", tcp.sequence_number.to_string());
+    tell("tcp.acknowledged", tcp.acknowledgment_number.to_string());
+    tell("tcp.window", tcp.window_size.to_string());
+    tell("tcp.options", hex(tcp.options.as_slice()));
+    tell("tcp.checksum", format!("{:#06x}", tcp.checksum));
+}
+
+/// The packet that a tunnel or an ICMP error has in it. GUE is a datagram like any other, as far as
+/// its bytes tell.
+fn inner<'a>(packet: &LaxPacketHeaders<'a>) -> Option<&'a [u8]> {
+    const GRE_CHECKSUM: u8 = 0x80;
     let payload = packet.payload.slice();
-    match LaxPacketHeaders::from_ip(payload) {
-        Ok(inner) if tunnel => add(&format!("{prefix}inner."), &inner, fields),
-        _ => fields.push((format!("{prefix}payload"), hex(payload))),
+    let protocol = match &packet.net {
+        Some(NetHeaders::Ipv4(ip, _)) => ip.protocol.0,
+        Some(NetHeaders::Ipv6(ip, _)) => ip.next_header.0,
+        _ => return None,
+    };
+    match protocol {
+        4 | 41 => Some(payload),
+        47 => payload.get(if payload.first()? & GRE_CHECKSUM == 0 { 4 } else { 8 }..),
+        1 | 58 if packet.transport.is_some() => Some(payload),
+        _ => None,
     }
 }
 
@@ -157,6 +178,18 @@ mod tests {
         assert_eq!(names(&one, &packet(63, 1000, b"x")), ["ipv4.ttl", "ipv4.checksum"]);
         assert_eq!(names(&one, &packet(64, 1001, b"x")), ["udp.port_from", "udp.checksum"]);
         assert_eq!(names(&one, &packet(64, 1000, b"y")), ["udp.checksum", "payload"]);
+        let tunnel = |ttl| {
+            let builder = etherparse::PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4(
+                [10, 0, 0, 3],
+                [10, 0, 0, 4],
+                64,
+            );
+            let mut frame = Vec::new();
+            let inner = &packet(ttl, 1000, b"x")[14..];
+            builder.write(&mut frame, etherparse::IpNumber::IPV4, inner).unwrap();
+            frame
+        };
+        assert_eq!(names(&tunnel(64), &tunnel(63)), ["inner.ipv4.ttl", "inner.ipv4.checksum"]);
         assert!(!differences(&one, b"short").is_empty());
         assert!(line(&one).contains("ipv4.destination 10.0.0.2"));
     }

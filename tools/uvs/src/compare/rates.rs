@@ -17,7 +17,7 @@ use crate::Failure;
 const FLOWS: usize = 256;
 
 /// The first client, behind those that made conversations.
-const FIRST: usize = 50_000;
+const FIRST: usize = 200_000;
 
 /// Of /proc/stat, a second.
 const JIFFIES: f64 = 100.0;

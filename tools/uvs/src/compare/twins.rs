@@ -55,41 +55,18 @@ impl Twins {
     pub fn up(options: &Options, services: &Services) -> Result<Self, Failure> {
         let program = std::env::current_exe()?;
         let pair = Pair::up(&program, &services.vips, &services.servers)?;
-        let folder = pair.folder();
-        let socket = folder.join("uvs.sock");
-        let config = folder.join("uvs.toml");
-        let text = format!(
-            "outside = \"c1\"\ninside = \"r1\"\nmode = {:?}\nconnections = 1000000\n\
-             socket = {socket:?}\n",
-            options.port
-        );
-        fs::write(&config, text)?;
-        let log = folder.join("uvs.log");
-        let mut command = pair.command(Twin::Uvs, &program);
-        command.args(["run", "--config"]).arg(&config);
-        let mut engine = Guard::spawn(command.stdout(Stdio::null()).stderr(File::create(&log)?))?;
+        let wires = inside(&pair.wires(), || {
+            let [kernel, uvs] = Twin::BOTH.map(open);
+            Ok::<_, uvs_lab::Error>([kernel?, uvs?])
+        })??;
+        let socket = pair.folder().join("uvs.sock");
+        let engine = start(&pair, &program, &socket, &options.port)?;
         let client = Client::new(&socket);
-        let deadline = Instant::now() + PATIENCE;
-        while client.counters().is_err() {
-            if engine.ended().is_some() || Instant::now() > deadline {
-                let said = fs::read_to_string(&log).unwrap_or_default();
-                return Err(Failure(format!("the engine does not run: {}", said.trim_end())));
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
         // One by one, as the kernel gets them: wrr goes on from where a change finds it.
         for change in plan(&Targets::new(), &services.targets) {
             client.change(&[change])?;
         }
         mirror(&pair, &program, &socket)?;
-        let open = || -> Result<_, uvs_lab::Error> {
-            let ends = |twin: Twin| {
-                let [clients, servers] = twin.wires();
-                Ok::<_, uvs_lab::Error>([Wire::open(&clients)?, Wire::open(&servers)?])
-            };
-            Ok([ends(Twin::Kernel)?, ends(Twin::Uvs)?])
-        };
-        let wires = inside(&pair.wires(), open)??;
         Ok(Self { engine: Some(engine), client, pair, wires })
     }
 
@@ -148,6 +125,34 @@ impl Drop for Twins {
             let _ = engine.stop(PATIENCE);
         }
     }
+}
+
+/// The ends of a director's cables, the clients' first.
+fn open(twin: Twin) -> Result<[Wire; 2], uvs_lab::Error> {
+    let [clients, servers] = twin.wires();
+    Ok([Wire::open(&clients)?, Wire::open(&servers)?])
+}
+
+/// Starts an engine without services and waits until it answers.
+fn start(pair: &Pair, program: &Path, socket: &Path, port: &str) -> Result<Guard, Failure> {
+    let (config, log) = (pair.folder().join("uvs.toml"), pair.folder().join("uvs.log"));
+    let text = format!(
+        "outside = \"c1\"\ninside = \"r1\"\nmode = {port:?}\nconnections = 1000000\n\
+         socket = {socket:?}\n"
+    );
+    fs::write(&config, text)?;
+    let mut command = pair.command(Twin::Uvs, program);
+    command.args(["run", "--config"]).arg(&config);
+    let mut engine = Guard::spawn(command.stdout(Stdio::null()).stderr(File::create(&log)?))?;
+    let deadline = Instant::now() + PATIENCE;
+    while Client::new(socket).counters().is_err() {
+        if engine.ended().is_some() || Instant::now() > deadline {
+            let said = fs::read_to_string(&log).unwrap_or_default();
+            return Err(Failure(format!("the engine does not run: {}", said.trim_end())));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(engine)
 }
 
 /// Has the kernel hold what uvs holds.

@@ -3,11 +3,13 @@
 
 use std::io;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use uvs_control::control::Control;
 use uvs_engine::proto::tcp;
+use uvs_engine::snapshot::Snapshot;
 use uvs_uvsadm::api::{Service, Timeouts};
 
 use super::side::{Configuration, Kernel, Side, SideError};
@@ -17,7 +19,7 @@ use super::{Outcome, complaint};
 const LOOK: Duration = Duration::from_millis(200);
 
 /// How often the kernel's are, for they are nobody else's to change.
-const LOOK_AT_KERNEL: Duration = Duration::from_secs(5);
+const LOOK_AT_KERNEL: Duration = Duration::from_secs(30);
 
 /// The thread that keeps the kernel's services as the engine's; dropped, it ends and leaves them.
 pub struct Fallback {
@@ -28,12 +30,12 @@ pub struct Fallback {
 impl Fallback {
     /// Makes the kernel hold what the engine holds, and keeps doing it.
     pub fn start(mut kernel: Kernel, control: Control) -> Result<Self, SideError> {
-        let held = configuration(&control);
+        let seen = Arc::downgrade(&control.snapshot());
         let mut told = String::new();
-        tell(&mut told, &write(&mut kernel, &held)?);
+        tell(&mut told, &write(&mut kernel, &configuration(&control))?);
         let (stop, stopped) = mpsc::channel();
         let run = move || {
-            let mut keeper = Keeper { kernel: Some(kernel), held, looked: Instant::now(), told };
+            let mut keeper = Keeper { kernel: Some(kernel), seen, looked: Instant::now(), told };
             while stopped.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
                 keeper.look(&control);
             }
@@ -55,8 +57,9 @@ impl Drop for Fallback {
 
 struct Keeper {
     kernel: Option<Kernel>,
-    /// What the kernel was made to hold.
-    held: Configuration,
+    /// What the workers used when the kernel was last looked at. Not held: it would never be
+    /// freed.
+    seen: Weak<Snapshot>,
     /// When.
     looked: Instant,
     /// The last complaint, which is not said twice.
@@ -65,27 +68,27 @@ struct Keeper {
 
 impl Keeper {
     fn look(&mut self, control: &Control) {
-        let now = configuration(control);
-        if now == self.held && self.looked.elapsed() < LOOK_AT_KERNEL {
+        let newest = Arc::downgrade(&control.snapshot());
+        if newest.ptr_eq(&self.seen) && self.looked.elapsed() < LOOK_AT_KERNEL {
             return;
         }
-        (self.held, self.looked) = (now, Instant::now());
-        match self.write() {
+        (self.seen, self.looked) = (newest, Instant::now());
+        match self.write(&configuration(control)) {
             Ok(outcome) => tell(&mut self.told, &outcome),
             Err(error) => {
-                // The next look is over a new socket, whatever the engine holds then.
-                self.kernel = None;
+                // The next look is over a new socket, and whatever the engine holds then.
+                (self.kernel, self.seen) = (None, Weak::new());
                 say(&mut self.told, error.to_string());
             }
         }
     }
 
-    fn write(&mut self) -> Result<Outcome, SideError> {
+    fn write(&mut self, held: &Configuration) -> Result<Outcome, SideError> {
         let mut kernel = match self.kernel.take() {
             Some(kernel) => kernel,
             None => Kernel::open()?,
         };
-        let outcome = write(&mut kernel, &self.held);
+        let outcome = write(&mut kernel, held);
         self.kernel = Some(kernel);
         outcome
     }

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -95,6 +95,7 @@ fn follow(options: &Options) -> Result<ExitCode, Failure> {
     let mut first = true;
     let mut told = String::new();
     loop {
+        let begun = Instant::now();
         let complaint = match look(options, &mut sides) {
             Ok(outcome) => complaint(&outcome),
             Err(failure) if first => return Err(failure),
@@ -112,7 +113,9 @@ fn follow(options: &Options) -> Result<ExitCode, Failure> {
                 eprintln!("uvs: {told}");
             }
         }
-        if stopped.recv_timeout(interval) != Err(RecvTimeoutError::Timeout) {
+        // However many services there are, to look takes a fifth of the time at most.
+        let pause = interval.max(begun.elapsed() * 4);
+        if stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
             return Ok(ExitCode::SUCCESS);
         }
     }
