@@ -52,8 +52,8 @@ pub fn plan(changes: &[Change], names: &dyn Names, colour: bool) -> String {
     text + &counts.join(", ") + "\n"
 }
 
-/// A change as the command line that asks for it.
-fn line(change: &Change, names: &dyn Names) -> String {
+/// A change as the command line that asks for it, without a name of a program.
+pub fn line(change: &Change, names: &dyn Names) -> String {
     let mut text = String::new();
     match change {
         Change::AddService { service } => service_line(&mut text, "-A", service, names),
@@ -87,8 +87,16 @@ fn line(change: &Change, names: &dyn Names) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::ServiceKey;
     use crate::names::Numeric;
     use crate::parse_rules;
+
+    #[test]
+    fn a_mark_and_a_flush_have_their_lines() {
+        let mark = ServiceKey::Mark { mark: 7, ipv6: true };
+        assert_eq!(line(&Change::DelService { service: mark }, &Numeric), "-D -f 7 -6");
+        assert_eq!(line(&Change::Flush, &Numeric), "-C");
+    }
 
     #[test]
     fn every_change_is_a_line_with_its_sign() {

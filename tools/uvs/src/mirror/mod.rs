@@ -2,7 +2,6 @@
 
 mod fallback;
 mod side;
-mod text;
 mod translate;
 
 use std::io::{self, Write};
@@ -16,6 +15,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use uvs_control::client::Client;
 use uvs_uvsadm::api::Change;
+use uvs_uvsadm::names::Numeric;
+use uvs_uvsadm::plan::line;
 
 use crate::{Failure, adm};
 
@@ -150,7 +151,7 @@ fn signals() -> Result<Receiver<()>, Failure> {
 fn show_plan(options: &Options, plan: &[Change]) {
     match options.json {
         true => print(&json!({ "differences": plan }).to_string()),
-        false => plan.iter().for_each(|change| print(&text::line(change))),
+        false => plan.iter().for_each(|change| print(&line(change, &Numeric))),
     }
 }
 
@@ -166,7 +167,7 @@ fn show(options: &Options, outcome: &Outcome) {
 fn print_done(options: &Options, outcome: &Outcome) {
     match options.json {
         true => print(&json!(outcome).to_string()),
-        false => outcome.done.iter().for_each(|change| print(&text::line(change))),
+        false => outcome.done.iter().for_each(|change| print(&line(change, &Numeric))),
     }
 }
 
@@ -182,10 +183,10 @@ fn complaint(outcome: &Outcome) -> String {
         outcome.failed.len()
     );
     for failed in &outcome.failed {
-        text += &format!("\n  refused: {}: {}", text::line(&failed.change), failed.reason);
+        text += &format!("\n  refused: {}: {}", line(&failed.change, &Numeric), failed.reason);
     }
     for change in &outcome.left {
-        text += &format!("\n  not tried: {}", text::line(change));
+        text += &format!("\n  not tried: {}", line(change, &Numeric));
     }
     text
 }
