@@ -22,3 +22,4 @@ mod marks;
 pub mod rules;
 pub mod service;
 pub mod stats;
+mod steered;
