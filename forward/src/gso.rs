@@ -58,9 +58,12 @@ impl<'a> Segmenter<'a> {
     ///
     /// # Errors
     ///
-    /// [`Refused::Protocol`] if it is neither TCP nor UDP, [`Refused::Truncated`] if `at` is not of
-    /// this frame or `size` is 0.
+    /// [`Refused::Protocol`] if it is neither TCP nor UDP, [`Refused::Fragment`],
+    /// [`Refused::Truncated`] if `at` is not of this frame or `size` is 0.
     pub fn new(frame: &'a [u8], at: Offsets, size: u16) -> Result<Self, Refused> {
+        if at.fragment {
+            return Err(Refused::Fragment);
+        }
         let transport = match at.protocol {
             protocol::TCP | protocol::UDP => transport_len(frame, at),
             _ => return Err(Refused::Protocol),

@@ -5,6 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use uvs_forward::fragment::{Cut, Splitter};
+use uvs_forward::gso::Segmenter;
 use uvs_forward::mtu::{self, Fit, Size, Way};
 use uvs_forward::reassembly::{Assembly, HEAD, MAX_PIECES, Piece, Progress};
 use uvs_forward::tun::{self, Checksum, Gue, Kind, Outer};
@@ -31,7 +32,26 @@ fuzz_target!(|data: &[u8]| {
     }
     fits(&frame, at, knobs);
     split(&frame, at, knobs.mtu());
+    segmented(&frame, at, knobs.number(6));
 });
+
+/// Segments: each whole, its checksums right, and together the payload.
+fn segmented(frame: &[u8], at: Offsets, size: u16) {
+    let Ok(mut segmenter) = Segmenter::new(frame, at, size) else { return };
+    let (mut out, mut together) = (vec![0; frame.len()], Vec::new());
+    let mut headers = frame.len();
+    while let Some(len) = segmenter.next(&mut out) {
+        let segment = &out[..len];
+        let its = Offsets::of(segment).expect("a segment is a whole packet");
+        assert_eq!((its.end as usize, its.l4, its.protocol), (len, at.l4, at.protocol));
+        assert_eq!(transport_error(segment, its), Some(0));
+        let options = usize::from(segment[usize::from(at.l4) + 12] >> 4) * 4;
+        headers = usize::from(at.l4) + if at.protocol == protocol::TCP { options } else { 8 };
+        assert!(len - headers <= size.into());
+        together.extend_from_slice(&segment[headers..]);
+    }
+    assert_eq!(together, &frame[headers..]);
+}
 
 fn ttl(frame: &[u8], at: Offsets) -> u8 {
     frame[usize::from(at.l3) + if at.family == Family::V4 { 8 } else { 7 }]

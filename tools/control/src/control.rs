@@ -10,11 +10,10 @@ use uvs_engine::counters::{Counters, Totals};
 use uvs_engine::fib::Fib;
 use uvs_engine::link::Link;
 use uvs_engine::marks::Marks;
-use uvs_engine::port::steer::{SteerError, Steered, Steering};
-use uvs_engine::service::{Endpoint, FTP, ServiceKey};
-use uvs_engine::snapshot::{Rules, Snapshot};
+use uvs_engine::port::steer::{SteerError, Steering};
+use uvs_engine::service::ServiceKey;
+use uvs_engine::snapshot::Rules;
 use uvs_engine::table::Table;
-use uvs_forward::wire::protocol;
 use uvs_uvsadm::api::{self as document, ApiError, Change, Outcome, Refused, Traffic};
 
 use crate::config::Config;
@@ -22,6 +21,7 @@ use crate::director::Director;
 use crate::host::Follower;
 use crate::rules::{self, Targets};
 use crate::service::ServiceView;
+use crate::steered::steered;
 
 /// What changes while the engine runs.
 #[derive(Debug)]
@@ -392,44 +392,5 @@ impl Inner {
         }
         self.steered = Some((snapshot.layout, snapshot.rules.marks.clone()));
         Ok(())
-    }
-}
-
-/// What the steering program has to send to the workers: what is for a service, or for one that
-/// was removed while connections are left, and the replies of NAT servers.
-fn steered(snapshot: &Snapshot, lingering: &HashSet<ServiceKey>) -> Steered {
-    let servers = snapshot.nat_servers().flat_map(|server| of_each_protocol(*server)).collect();
-    let marks = snapshot.rules.marks.clone();
-    let tunnels = snapshot.tunnels().copied().collect();
-    let mut steered = Steered { servers, tunnels, marks, ..Steered::default() };
-    for service in snapshot.services() {
-        if let ServiceKey::Endpoint(end) = service.key
-            && (end.protocol, end.port) == (protocol::TCP, FTP)
-        {
-            // Its data connections come to other ports.
-            steered.services.insert(Endpoint { port: 0, ..end });
-        }
-    }
-    for key in snapshot.services().iter().map(|service| &service.key).chain(lingering) {
-        match *key {
-            ServiceKey::Endpoint(endpoint) => {
-                steered.services.insert(endpoint);
-            }
-            ServiceKey::Mark { mark, v6 } => {
-                steered.served.insert((mark, v6));
-            }
-        }
-    }
-    steered
-}
-
-/// The endpoints of an endpoint that is of any protocol, as those of a mark's servers are: the
-/// steering program asks for the one that a frame has.
-fn of_each_protocol(endpoint: Endpoint) -> Vec<Endpoint> {
-    match endpoint.protocol {
-        0 => [protocol::TCP, protocol::UDP, protocol::SCTP]
-            .map(|protocol| Endpoint { protocol, ..endpoint })
-            .to_vec(),
-        _ => vec![endpoint],
     }
 }

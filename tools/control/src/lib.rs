@@ -23,3 +23,4 @@ pub mod plan;
 pub mod rules;
 pub mod service;
 pub mod stats;
+mod steered;

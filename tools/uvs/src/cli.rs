@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -302,7 +302,10 @@ ipvsadm-save or of ipvsadm-restore the program does and prints what these do.";
 
 /// Prints completions.
 pub fn completions(shell: clap_complete::Shell, program: Page) -> Result<ExitCode, Failure> {
-    clap_complete::generate(shell, &mut program.command(), program.name(), &mut io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut program.command(), program.name(), &mut script);
+    // Who closes the pipe (`| head`) has seen enough.
+    let _ = io::stdout().write_all(&script);
     Ok(ExitCode::SUCCESS)
 }
 
