@@ -134,8 +134,8 @@ Examples:
 Two directors in namespaces of their own, alike from outside, get each frame one after the other;
 compared are the frames that leave them, byte for byte but for what the kernel draws at random,
 the servers of new connections, and the connection tables. The exit code is 1 if any of that
-differs, 2 if they cannot be compared. Rates are measured afterwards, over the first TCP service; the processor's time is all
-that the machine did meanwhile, sending included.";
+differs, 2 if they cannot be compared. Rates are measured afterwards, over the first TCP service;
+the processor's time is all that the machine did meanwhile, sending included.";
 
 const MIRROR_EXAMPLES: &str = "\
 Examples:

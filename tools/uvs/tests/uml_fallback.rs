@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::set_socket_reuseaddr;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use uml::{UVS, eventually, inside};
 use uvs_lab::{
@@ -23,6 +24,8 @@ const PORTS: std::ops::Range<u16> = 20_000..20_030;
 /// Who answers a request from this port.
 fn who_answers(from: u16, target: SocketAddrV4) -> io::Result<String> {
     let client = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    // A connection that was given up may linger.
+    set_socket_reuseaddr(&client, true)?;
     bind(&client, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, from))?;
     let seconds = Some(Duration::from_secs(1));
     let mut stream = TcpStream::from(client);
@@ -66,6 +69,9 @@ fn when_the_engine_dies_under_load_the_kernel_goes_on() {
     inside("when_the_engine_dies_under_load_the_kernel_goes_on", 240, || {
         let options = LabOptions { program: Some(UVS.into()), ..LabOptions::default() };
         let network = Network::up(&options, &mut |_| {}).unwrap();
+        // The load shall not take the ports that are asked from.
+        let reserved = format!("net.ipv4.ip_local_reserved_ports={}-{}", PORTS.start, PORTS.end);
+        network.run_in(Host::Client, "sysctl", &["-qw", &reserved]).unwrap();
         let _servers = Servers::start(&network, &mut |_| {}).unwrap();
         let options = DirectorOptions {
             scheduler: "sh -b sh-port".to_owned(),

@@ -70,7 +70,7 @@ pub struct Services {
 /// The verb.
 pub fn compare(options: &Options) -> Result<ExitCode, Failure> {
     // Asked before anything is made.
-    drop(Kernel::open()?);
+    Kernel::open().map_err(elsewhere)?;
     let time = Duration::try_from_secs_f64(options.seconds);
     let time = time.map_err(|_| Failure("--seconds is a number of seconds".into()))?;
     let services = Services::read(options)?;
@@ -100,6 +100,16 @@ pub fn compare(options: &Options) -> Result<ExitCode, Failure> {
     };
     let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
     Ok(if report.differs() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Where there is a kernel to compare with, if this one has no IPVS.
+fn elsewhere(error: uvs_ipvs::Error) -> Failure {
+    match error {
+        uvs_ipvs::Error::NoIpvs => {
+            Failure(format!("{error}; `uvs lab uml -- uvs compare` runs in one that has it"))
+        }
+        error => error.into(),
+    }
 }
 
 /// Conversations; servers answer what came to them from the kernel, so that both get the same.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Instant;
 
 use serde::Serialize;
 use uvs_lab::{Twin, inside};
@@ -14,8 +15,8 @@ use crate::Failure;
 /// Where the kernel lists its connections.
 const KERNELS: &str = "/proc/thread-self/net/ip_vs_conn";
 
-/// By how many seconds the time that is left may differ: the kernel's timers are up to two late,
-/// and the tables are read one after the other.
+/// By how many seconds the time that is left may differ, besides those between the two readings: the
+/// kernel's timers are up to two late.
 const SLACK: u32 = 4;
 
 /// What a connection is found by: protocol, client, virtual address, server.
@@ -48,13 +49,15 @@ pub struct Differs {
 
 /// Reads both and lays them side by side.
 pub fn compare(twins: &Twins) -> Result<Tables, Failure> {
+    let begun = Instant::now();
     let text = inside(&twins.pair.namespace(Twin::Kernel), || fs::read_to_string(KERNELS))??;
     let theirs: BTreeMap<Key, Standing> = text.lines().skip(1).filter_map(kernels).collect();
     let ours: BTreeMap<Key, Standing> = twins.client.connections()?.iter().map(own).collect();
+    let slack = SLACK + begun.elapsed().as_secs() as u32;
     let mut keys: Vec<&Key> = theirs.keys().chain(ours.keys()).collect();
     keys.sort();
     keys.dedup();
-    let differ = keys.into_iter().filter(|key| !alike(theirs.get(key), ours.get(key)));
+    let differ = keys.into_iter().filter(|key| !alike(theirs.get(key), ours.get(key), slack));
     let differ = differ.map(|key| {
         let told = |standing: Option<&Standing>| standing.map(|it| format!("{} {} s", it.0, it.1));
         let (protocol, client, vip, dest) = key;
@@ -67,10 +70,12 @@ pub fn compare(twins: &Twins) -> Result<Tables, Failure> {
     Ok(Tables { kernel: theirs.len(), uvs: ours.len(), differ: differ.collect() })
 }
 
-fn alike(kernel: Option<&Standing>, uvs: Option<&Standing>) -> bool {
+/// Whether the two have it alike, or one has just let go of it.
+fn alike(kernel: Option<&Standing>, uvs: Option<&Standing>, slack: u32) -> bool {
     match (kernel, uvs) {
-        (Some((theirs, left)), Some((ours, own))) => theirs == ours && left.abs_diff(*own) <= SLACK,
-        _ => false,
+        (Some((theirs, left)), Some((ours, own))) => theirs == ours && left.abs_diff(*own) <= slack,
+        (Some((_, left)), None) | (None, Some((_, left))) => *left <= slack,
+        (None, None) => true,
     }
 }
 
@@ -126,9 +131,10 @@ mod tests {
     fn state_and_time_have_to_be_alike() {
         let standing = |state: &str, left| (state.to_owned(), left);
         let one = standing("ESTABLISHED", 900);
-        assert!(alike(Some(&one), Some(&standing("ESTABLISHED", 898))));
-        assert!(!alike(Some(&one), Some(&standing("ESTABLISHED", 890))));
-        assert!(!alike(Some(&one), Some(&standing("FIN_WAIT", 900))));
-        assert!(!alike(Some(&one), None));
+        assert!(alike(Some(&one), Some(&standing("ESTABLISHED", 898)), 4));
+        assert!(!alike(Some(&one), Some(&standing("ESTABLISHED", 890)), 4));
+        assert!(!alike(Some(&one), Some(&standing("FIN_WAIT", 900)), 4));
+        assert!(!alike(Some(&one), None, 4));
+        assert!(alike(None, Some(&standing("SYN_RECV", 1)), 4), "it is about to end");
     }
 }

@@ -17,8 +17,12 @@ use crate::Failure;
 /// How long an engine may take to answer, and to stop.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// How long a frame that only one of the two has sent is waited for at the other.
-const LATE: Duration = Duration::from_millis(300);
+/// How long a frame that only one of the two has sent is waited for at the other: as long as a busy
+/// machine may keep uvs from running, for what comes later counts as the next frame's.
+const LATE: Duration = Duration::from_secs(3);
+
+/// How long is waited for what still comes at the end.
+const REST: Duration = Duration::from_millis(300);
 
 /// How long is waited for a frame that neither sends.
 const QUIET: Duration = Duration::from_millis(20);
@@ -94,7 +98,7 @@ impl Twins {
 
     /// What still comes when nothing is sent any more.
     pub fn rest(&mut self) -> [Left; 2] {
-        std::thread::sleep(LATE);
+        std::thread::sleep(REST);
         let mut left = [Left::default(), Left::default()];
         self.collect(&mut left);
         left

@@ -26,9 +26,15 @@ pub use side::{Engine, Kernel, Outcome, Side};
 /// The command line of `uvs mirror`.
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("direction").args(["to_kernel", "from_kernel"])))]
+#[command(group(
+    clap::ArgGroup::new("what")
+        .args(["to_kernel", "from_kernel", "diff"])
+        .required(true)
+        .multiple(true)
+))]
 pub struct Options {
     /// Make the kernel's IPVS hold what uvs holds.
-    #[arg(long, required_unless_present_any = ["from_kernel", "diff"])]
+    #[arg(long)]
     to_kernel: bool,
     /// Make uvs hold what the kernel's IPVS holds.
     #[arg(long)]
