@@ -12,7 +12,7 @@ use uvs_engine::link::Link;
 use uvs_engine::marks::Marks;
 use uvs_engine::port::steer::{SteerError, Steering};
 use uvs_engine::service::ServiceKey;
-use uvs_engine::snapshot::Rules;
+use uvs_engine::snapshot::{Rules, Snapshot};
 use uvs_engine::table::Table;
 use uvs_uvsadm::api::{self as document, ApiError, Change, Outcome, Refused, Traffic};
 

@@ -3,6 +3,7 @@
 use std::net::Ipv6Addr;
 
 use super::{Host, Layout};
+use crate::Method;
 
 pub(crate) const VIP: Ipv6Addr = Ipv6Addr::new(0xfd70, 0, 0, 0, 0, 0, 0, 1);
 const CLIENT: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2);
@@ -57,13 +58,18 @@ impl Layout {
             settings.extend([("accept_ra", 0), ("accept_dad", 0), ("router_solicitations", 0)]);
         }
         let default = |(key, value)| format!("net.ipv6.conf.default.{key}={value}");
-        settings.into_iter().map(default).collect()
+        let mut settings: Vec<String> = settings.into_iter().map(default).collect();
+        if wanted && host == Host::Director {
+            let router = u8::from(self.options.method == Method::Masq);
+            settings.push(format!("net.ipv6.conf.all.forwarding={router}"));
+        }
+        settings
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::{Arms, LabName, LabOptions, Method};
+    use crate::{Arms, LabName, LabOptions};
 
     use super::*;
 

@@ -114,11 +114,11 @@ fn forwarding(root: &Root) -> Finding {
     match root.number("proc/sys/net/ipv4/ip_forward") {
         Some(1) => Finding::ok(
             "ip_forward",
-            "on; uvs needs it only for packets of NAT servers that belong to no service",
+            "on: replies of NAT servers are taken, and what is of no service goes on",
         ),
         _ => Finding::note(
             "ip_forward",
-            "off: uvs balances all the same, but NAT servers reach nothing else through this machine",
+            "off: as with the kernel's IPVS, replies of NAT servers are dropped; DR and TUN do not need it",
         )
         .mend("sysctl -w net.ipv4.ip_forward=1"),
     }
