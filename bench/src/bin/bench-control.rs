@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use uvs_bench::machine::Machine;
 use uvs_control::access::Access;
-use uvs_control::adm::{Program, Session};
+use uvs_control::adm::{Invocation, Program};
 use uvs_control::api::Socket;
 use uvs_control::client::Client;
 use uvs_control::config::Config;
@@ -73,7 +73,7 @@ fn serve() -> Result<(Control, Client), Failure> {
 fn uvsadm(client: &Client, words: &[&str], input: &str) -> Result<Vec<u8>, Failure> {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let words: Vec<String> = words.iter().map(ToString::to_string).collect();
-    let mut session = Session {
+    let mut invocation = Invocation {
         program: &Program::uvsadm("uvsadm"),
         client,
         names: &Numeric,
@@ -82,7 +82,7 @@ fn uvsadm(client: &Client, words: &[&str], input: &str) -> Result<Vec<u8>, Failu
         err: &mut err,
         colour: false,
     };
-    match session.run(&words) {
+    match invocation.run(&words) {
         0 => Ok(out),
         code => Err(format!("uvsadm ended with {code}: {}", String::from_utf8_lossy(&err)).into()),
     }

@@ -1,12 +1,14 @@
 //! Rewrites every frame for its way on, by its connection's forwarding method.
 
+mod fit;
+
 use std::net::IpAddr;
 
-use uvs_forward::mtu::{self, Fit, Size};
+use uvs_forward::mtu;
 use uvs_forward::tun::{self, Checksum, Gue, Kind, Outer};
 use uvs_forward::wire::protocol;
 use uvs_forward::{
-    Address as Octets, End, Family, Hop, Method, Offsets, Refused, Unfinished, dr, gso, mss, nat,
+    Address as Octets, End, Family, Hop, Method, Offsets, Refused, Unfinished, dr, mss, nat,
 };
 use uvs_sched::ServerId;
 
@@ -195,7 +197,7 @@ impl Stage<'_> {
             return Err(Refused::Ttl.into());
         }
         let mtu = self.snapshot.fib.link(way.link).map_or(u16::MAX, |link| link.mtu);
-        split(slot, mtu::to_client(&size(slot), mtu))?;
+        fit::split(slot, mtu::to_client(&fit::size(slot), mtu))?;
         let dest = self.snapshot.dest(ServerId(conn.dest));
         if let Some(dest) = dest.filter(|dest| dest.mss_clamp != MssClamp::Off) {
             self.clamp_mss(slot, dest, mtu);
@@ -245,7 +247,7 @@ impl Stage<'_> {
     #[inline]
     fn fits(&self, slot: &mut Slot, mtu: u16, tunnel: Option<(Family, u16)>) -> Result<(), NoWay> {
         let way = mtu::Way { mtu, tunnel, pmtu_disc: self.pmtu_disc() };
-        split(slot, mtu::to_server(&size(slot), &way))
+        fit::split(slot, mtu::to_server(&fit::size(slot), &way))
     }
 
     /// Either family in either.
@@ -387,43 +389,6 @@ fn encapsulate<A: Octets>(
             tun::gue(frame, at, gue, outer, hop)
         }
     }
-}
-
-/// What about a packet counts when it is to fit.
-#[inline]
-fn size(slot: &Slot) -> Size {
-    let len = match slot.frame.offload().segment_size() {
-        0 => slot.ip_len.into(),
-        size => gso::segment_len(slot.frame.bytes(), slot.at, size).unwrap_or(slot.ip_len.into()),
-    };
-    Size {
-        len,
-        largest: slot.frame.largest(),
-        family: slot.at.family,
-        dont_fragment: slot.dont_fragment,
-        icmp: slot.relation != Relation::Own,
-    }
-}
-
-/// Of how many bytes the parts of a packet may be, if it has to leave in some.
-#[inline]
-fn split(slot: &mut Slot, fit: Fit) -> Result<(), NoWay> {
-    slot.split = match fit {
-        Fit::Whole => 0,
-        // Who cuts segments cuts no fragments: the sender is to make them smaller.
-        Fit::Split(mtu) if slot.frame.offload().segment_size() != 0 => return Err(too_big(mtu)),
-        Fit::Split(mtu) => {
-            slot.finish_checksum();
-            mtu
-        }
-        Fit::TooBig(mtu) => return Err(too_big(mtu)),
-        Fit::Narrow => return Err(NoWay::Drop(DropReason::TooBig)),
-    };
-    Ok(())
-}
-
-fn too_big(mtu: u16) -> NoWay {
-    NoWay::Refuse(DropReason::TooBig, Answer::FragNeeded(mtu))
 }
 
 /// Counts a packet for the server and for its service.

@@ -4,7 +4,7 @@ mod engine;
 
 use engine::{Engine, Said};
 use proptest::prelude::*;
-use uvs_control::adm::{Program, Session};
+use uvs_control::adm::{Invocation, Program};
 use uvs_control::client::Client;
 use uvs_uvsadm::api::{Conn, Service, Timeouts};
 use uvs_uvsadm::names::Numeric;
@@ -175,7 +175,7 @@ fn without_an_engine() {
         let mut words = line.split(' ').map(str::to_owned);
         let program = Program::called(&words.next().unwrap()).unwrap();
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let mut session = Session {
+        let mut invocation = Invocation {
             program: &program,
             client: &Client::new("/nowhere/uvs.sock".as_ref()),
             names: &Numeric,
@@ -184,7 +184,7 @@ fn without_an_engine() {
             err: &mut err,
             colour: false,
         };
-        let code = session.run(&words.collect::<Vec<_>>());
+        let code = invocation.run(&words.collect::<Vec<_>>());
         (code, String::from_utf8(err).unwrap())
     };
     for line in [

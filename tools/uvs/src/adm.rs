@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use uvs_control::adm::{self, Program, Session};
+use uvs_control::adm::{self, Invocation, Program};
 use uvs_control::client::Client;
 use uvs_uvsadm::names::System;
 use uvs_uvsadm::proc::Proc;
@@ -19,7 +19,7 @@ const SOCKET_VARIABLE: &str = "UVS_SOCKET";
 pub fn uvsadm(program: &Program, arguments: &[String]) -> ExitCode {
     let mut out = BufWriter::new(io::stdout());
     let colour = io::stdout().is_terminal();
-    let mut session = Session {
+    let mut invocation = Invocation {
         program,
         client: &client(),
         names: &System::load(),
@@ -28,7 +28,7 @@ pub fn uvsadm(program: &Program, arguments: &[String]) -> ExitCode {
         err: &mut io::stderr(),
         colour,
     };
-    let code = session.run(arguments);
+    let code = invocation.run(arguments);
     // A closed pipe is no failure of the listing.
     let _ = out.flush();
     ExitCode::from(code)

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::iter::Peekable;
 use std::str::Chars;
 
-use uvs_control::adm::{Program, Session, proc};
+use uvs_control::adm::{Invocation, Program, proc};
 
 use super::director::Director;
 use super::names::Recorded;
@@ -147,7 +147,7 @@ impl<'a> Shell<'a> {
 
     fn ipvsadm(&self, program: &Program, arguments: &[String], input: &str) -> Ran {
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let mut session = Session {
+        let mut invocation = Invocation {
             program,
             client: &self.director.client(),
             names: &Recorded,
@@ -156,7 +156,7 @@ impl<'a> Shell<'a> {
             err: &mut err,
             colour: false,
         };
-        let code = session.run(arguments);
+        let code = invocation.run(arguments);
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ran { code, out: text(out), err: text(err) }
     }

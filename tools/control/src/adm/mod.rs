@@ -32,7 +32,7 @@ Can't initialize ipvs: Permission denied (you must be root)
 Are you sure that IP Virtual Server is built in the kernel or as module?";
 
 /// One run of the program: by which name, against which engine, and where it reads and writes.
-pub struct Session<'a> {
+pub struct Invocation<'a> {
     /// The name that it runs by.
     pub program: &'a Program,
     /// The engine.
@@ -68,7 +68,7 @@ impl From<ClientError> for End {
     }
 }
 
-impl Session<'_> {
+impl Invocation<'_> {
     /// Runs a command line, without the program's name; returns the exit code.
     pub fn run(&mut self, arguments: &[String]) -> u8 {
         let ended = match self.program.kind {

@@ -5,7 +5,7 @@ use std::io::BufRead;
 use uvs_uvsadm::api::{ApiError, Change, Refused};
 use uvs_uvsadm::{Command, RuleError, read_line, save};
 
-use super::{End, Kind, Session};
+use super::{End, Invocation, Kind};
 
 /// Changes that are sent at once: far less than a request may hold.
 const AT_ONCE: usize = 100_000;
@@ -24,7 +24,7 @@ pub(super) fn lines(input: &mut dyn BufRead) -> Result<Vec<String>, End> {
     Ok(String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect())
 }
 
-impl Session<'_> {
+impl Invocation<'_> {
     /// Runs lines one after another, as ipvsadm does: one that cannot be read ends it, one that the
     /// engine refuses does not; the last one's exit code counts. Changes are made together, once
     /// the lines are over or one asks for something else; each counts for itself.

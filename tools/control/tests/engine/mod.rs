@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use uvs_control::access::Access;
-use uvs_control::adm::{Program, Session};
+use uvs_control::adm::{Invocation, Program};
 use uvs_control::api::Socket;
 use uvs_control::client::Client;
 use uvs_control::config::Config;
@@ -60,7 +60,7 @@ impl Engine {
         let mut words = line.split_whitespace().map(str::to_owned);
         let program = Program::called(&words.next().unwrap()).unwrap();
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let mut session = Session {
+        let mut invocation = Invocation {
             program: &program,
             client: &self.client,
             names: &Numeric,
@@ -69,7 +69,7 @@ impl Engine {
             err: &mut err,
             colour: false,
         };
-        let code = session.run(&words.collect::<Vec<_>>());
+        let code = invocation.run(&words.collect::<Vec<_>>());
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Said { code, out: text(out), err: text(err) }
     }
