@@ -198,11 +198,10 @@ fn raw_links_share_their_memory() {
 }
 
 /// Sends each case and looks whether it comes, with its tags.
-fn steers_as_said(mode: PortMode) {
-    let net = Net::new(1, 1);
+fn steers_as_said(net: &Net, open: impl FnOnce() -> Opened + Send) {
     let peer = net.peer(0);
     net.in_director(|| {
-        let mut opened = opened(1, 1, mode);
+        let mut opened = open();
         let port = &mut opened.ports[0];
         for (name, frame, ours) in cases() {
             peer.send(&frame);
@@ -227,14 +226,15 @@ fn steers_as_said(mode: PortMode) {
 #[test]
 fn afxdp_steers_as_said() {
     if !skip() {
-        steers_as_said(PortMode::AfXdp);
+        steers_as_said(&Net::new(1, 1), || opened(1, 1, PortMode::AfXdp));
+        steers_as_said(&jumbo_net(1), || opened_jumbo(1));
     }
 }
 
 #[test]
 fn raw_steers_as_said() {
     if !skip() {
-        steers_as_said(PortMode::Raw);
+        steers_as_said(&Net::new(1, 1), || opened(1, 1, PortMode::Raw));
     }
 }
 
@@ -353,9 +353,6 @@ fn what_cannot_be_opened_is_told_and_leaves_nothing() {
         assert!(said(&[absent], 1, PortMode::Auto).starts_with("there is no interface absent0"));
         let queues = said(&links(1), 2, PortMode::AfXdp);
         assert!(queues.contains("d0 has 1 queue(s) for 2 workers"), "{queues}");
-        let large = Link { mtu: 9000, ..link(0) };
-        let mtu = said(&[large], 1, PortMode::AfXdp);
-        assert!(mtu.contains("MTU 9000, AF_XDP takes 3818"), "{mtu}");
         assert_nothing_left(&net.director);
 
         let first = opened(1, 1, PortMode::AfXdp);
@@ -474,6 +471,243 @@ fn raw_leaves_open_what_senders_leave_to_the_network_card() {
         let mut bytes = [0; 2000];
         let heard: Vec<usize> = (0..6).map(|_| socket.recv(&mut bytes).unwrap()).collect();
         assert_eq!(heard, [9, 1000, 1000, 1000, 1000, 500]);
+        assert_none_lost(port, 0);
+    });
+}
+
+const JUMBO: u16 = 9000;
+
+/// Links that carry jumbo frames.
+fn jumbo_net(links: usize) -> Net {
+    let net = Net::new(links, 1);
+    for at in 0..links {
+        widen(&net, at);
+    }
+    net
+}
+
+fn widen(net: &Net, at: usize) {
+    run(&format!("ip -n {} link set d{at} mtu {JUMBO}", net.director));
+    run(&format!("ip -n {} link set p{at} mtu {JUMBO}", net.peer));
+}
+
+/// The same without native XDP: for that a veth needs a receive queue for each from which its peer
+/// sends.
+fn generic_jumbo_net() -> Net {
+    let net = Net::new(1, 2);
+    widen(&net, 0);
+    run(&format!("ip netns exec {} ethtool -L d0 rx 1", net.director));
+    net
+}
+
+fn opened_jumbo(count: usize) -> Opened {
+    let links: Vec<Link> = (0..count).map(|at| Link { mtu: JUMBO, ..link(at) }).collect();
+    let mut opened = open(&links, 1, PortMode::AfXdp).unwrap();
+    opened.steering.update(&steered()).unwrap();
+    opened
+}
+
+/// A frame of the client's of this length in all; each byte of it tells where it stands.
+fn request_of(length: usize, mark: u32) -> Vec<u8> {
+    let body = (0..length - 46).map(|at| (at / 251 + at + mark as usize) as u8);
+    let datagram: Vec<u8> = udp(4000, SERVED, mark).into_iter().chain(body).collect();
+    ethernet(&[], 0x0800, &ip(17, lab::CLIENT, VIP, 0, &datagram))
+}
+
+/// Lengths around those of chunks: of a part's 3840 bytes, two, and the MTU's.
+const LENGTHS: [usize; 9] = [60, 9014, 3840, 3841, 61, 7680, 7681, 9013, 1514];
+
+/// Frames of all lengths go there and back; many at once, so that batches end inside of some.
+fn carries_jumbo_frames(net: &Net, mode: &str) {
+    let peer = net.peer(0);
+    net.in_director(|| {
+        let mut opened = opened_jumbo(1);
+        let port = &mut opened.ports[0];
+        assert_eq!(port.mode(), mode, "{:?}", opened.report);
+        let mut back = Vec::new();
+        for round in 0..8 {
+            for mark in 100 * round..100 * (round + 1) {
+                peer.send(&request_of(LENGTHS[mark as usize % LENGTHS.len()], mark));
+            }
+            assert_eq!(echo(port, LinkId(0), 100, |_| {}), 100, "{:?}", port.stats());
+            until(|| {
+                port.flush();
+                back.extend(peer.seen(|frame| frame[12..14] == [8, 0]));
+                back.len() as u32 == 100 * (round + 1)
+            });
+        }
+        assert_eq!(back.len(), 800, "{:?}", port.stats());
+        for (mark, mut frame) in (0u32..).zip(back) {
+            let length = LENGTHS[mark as usize % LENGTHS.len()];
+            frame[..12].rotate_left(6);
+            assert!(frame == request_of(length, mark), "frame {mark} of {length} bytes");
+        }
+        assert_none_lost(port, 0);
+        assert_eq!((port.stats().rx_missed, port.stats().tx_failed), (0, 0));
+
+        let theirs = kernel_socket(NOT_SERVED);
+        let mut not_served = request_of(9014, 0);
+        not_served[36..38].copy_from_slice(&NOT_SERVED.to_be_bytes());
+        peer.send(&not_served);
+        assert!(hears(&theirs), "the kernel did not see a frame that is its own");
+    });
+}
+
+#[test]
+fn afxdp_carries_jumbo_frames() {
+    if !skip() {
+        carries_jumbo_frames(&jumbo_net(1), "AF_XDP copy");
+    }
+}
+
+#[test]
+fn afxdp_carries_jumbo_frames_by_generic_xdp() {
+    if skip() {
+        return;
+    }
+    carries_jumbo_frames(&generic_jumbo_net(), "AF_XDP copy (generic XDP)");
+}
+
+#[test]
+fn afxdp_jumbo_frames_cross_with_a_header_in_front() {
+    if skip() {
+        return;
+    }
+    let net = jumbo_net(2);
+    let (near, far) = (net.peer(0), net.peer(1));
+    // The second is in one chunk when it comes, and not when it leaves.
+    let lengths = [100, 3835, 3821, 8980];
+    net.in_director(|| {
+        let mut opened = opened_jumbo(2);
+        let port = &mut opened.ports[0];
+        for (mark, length) in (0..).zip(lengths) {
+            near.send(&request_of(length, mark));
+        }
+        let grow = |frame: &mut Frame| {
+            frame.bytes_mut()[..12].rotate_left(6);
+            assert!(frame.prepend(20));
+            frame.bytes_mut()[..20].fill(0xee);
+        };
+        assert_eq!(echo(port, LinkId(1), lengths.len(), grow), lengths.len());
+        let mut crossed = Vec::new();
+        until(|| {
+            port.flush();
+            crossed.extend(far.seen(|frame| frame[..20] == [0xee; 20]));
+            crossed.len() == lengths.len()
+        });
+        assert_eq!(crossed.len(), lengths.len(), "{:?}", port.stats());
+        for ((mark, length), frame) in (0..).zip(lengths).zip(crossed) {
+            assert!(frame[20..] == request_of(length, mark), "{length} bytes");
+        }
+        assert_none_lost(port, 0);
+    });
+}
+
+#[test]
+fn afxdp_sends_all_of_a_jumbo_frame_or_nothing() {
+    if skip() {
+        return;
+    }
+    let net = jumbo_net(1);
+    let peer = net.peer(0);
+    net.in_director(|| {
+        let mut opened = opened_jumbo(1);
+        let port = &mut opened.ports[0];
+        let mut send = |length: usize, mark: u32| {
+            let mut frame = port.alloc().unwrap();
+            assert!(frame.set_len(length));
+            frame.bytes_mut().copy_from_slice(&request_of(length, mark));
+            let sent = port.tx(LinkId(0), frame).map_err(|frame| port.free(frame)).is_ok();
+            assert_none_lost(port, 0);
+            sent
+        };
+        // Three descriptors each, of 2048.
+        assert!((0..682).all(|mark| send(9014, mark)));
+        assert!(!send(9014, 682), "two descriptors are left");
+        assert!(send(3841, 682));
+        assert!(!send(60, 683), "none is left");
+        let mut came = Vec::new();
+        until(|| {
+            port.flush();
+            came.extend(peer.seen(|frame| frame[12..14] == [8, 0]));
+            came.len() == 683
+        });
+        assert_eq!(came.len(), 683);
+        for (mark, frame) in (0..).zip(came) {
+            let length = if mark < 682 { 9014 } else { 3841 };
+            assert!(frame == request_of(length, mark), "frame {mark}");
+        }
+        assert_none_lost(port, 0);
+    });
+}
+
+#[test]
+fn afxdp_waits_for_the_rest_of_a_jumbo_frame() {
+    if skip() {
+        return;
+    }
+    let net = jumbo_net(1);
+    let peer = net.peer(0);
+    net.in_director(|| {
+        let mut opened = opened_jumbo(1);
+        let port = &mut opened.ports[0];
+        let mut frames = Vec::new();
+        // A descriptor at a time, of three.
+        let mut took = |port: &mut AnyPort| {
+            let count = port.rx(1, &mut frames);
+            assert_none_lost(port, count as u32);
+            frames.pop().map(|frame| {
+                let bytes = frame.bytes().to_vec();
+                port.free(frame);
+                port.flush();
+                bytes
+            })
+        };
+        for mark in [1, 2] {
+            peer.send(&request_of(9014, mark));
+            assert!(took(port).is_none() && took(port).is_none());
+            assert!(took(port) == Some(request_of(9014, mark)));
+        }
+        // Closing the port gives back what has begun: a frame that is dropped panics (INV-7).
+        peer.send(&request_of(9014, 3));
+        assert!(took(port).is_none());
+        drop(opened);
+    });
+}
+
+#[test]
+fn afxdp_refuses_what_is_longer_than_the_link_and_counts_it() {
+    let each: libc::c_int = 8000;
+    if skip() {
+        return;
+    }
+    // With native XDP a veth's peer would cut what it sends.
+    let net = generic_jumbo_net();
+    let peer = net.peer(0);
+    net.in_director(|| {
+        let mut opened = opened_jumbo(1);
+        let port = &mut opened.ports[0];
+        lab::inside(&net.peer, || {
+            let socket = UdpSocket::bind(SocketAddrV4::new(lab::CLIENT, 4000)).unwrap();
+            socket.connect(SocketAddrV4::new(VIP, SERVED)).unwrap();
+            let (size, bytes) = ((&raw const each).cast(), size_of_val(&each) as u32);
+            let (fd, level) = (socket.as_raw_fd(), libc::SOL_UDP);
+            // SAFETY: the value outlives the call and has the size that is told.
+            let set = unsafe { libc::setsockopt(fd, level, libc::UDP_SEGMENT, size, bytes) };
+            assert_eq!(set, 0);
+            // Seven segments, which a veth leaves in one frame.
+            socket.send(&[9; 56000]).unwrap();
+        });
+        peer.send(&request_of(9014, 1));
+        let mut frames = Vec::new();
+        assert!(until(|| {
+            port.rx(BATCH, &mut frames);
+            !frames.is_empty()
+        }));
+        assert!(frames[0].bytes() == request_of(9014, 1));
+        assert_none_lost(port, 1);
+        port.free(frames.pop().unwrap());
+        assert_eq!((port.stats().rx_missed, port.stats().rx_too_long), (1, 1));
         assert_none_lost(port, 0);
     });
 }

@@ -5,6 +5,7 @@
 //! from there, so the links cannot starve each other (see `Lane::has_room`).
 
 mod lane;
+mod large;
 mod open;
 
 pub(super) use self::open::open;
@@ -18,8 +19,9 @@ use std::time::Duration;
 use xsk_rs::config::{FrameSize, QueueSize, UmemConfig};
 use xsk_rs::{FrameDesc, Umem};
 
-use self::lane::{Copying, Lane, RING};
-use super::{Arena, BATCH, Frame, HEADROOM, OpenError, Port, PortStats, poll, why};
+use self::lane::{Binding, Copying, Lane, RING};
+use super::pool::Pool;
+use super::{Arena, BATCH, Frame, HEADROOM, Port, PortStats, poll, why};
 use crate::link::{Link, LinkId, MAX_LINKS};
 
 /// Where a packet starts in a chunk: what the kernel leaves for XDP programs
@@ -34,14 +36,15 @@ const LAYER2: usize = 14 + 2 * 4;
 /// each lane, and those that wait for a neighbour.
 const SPARE: u32 = 1024;
 
-/// Where a port's chunks are. The sum is `chunks`, else one is lost (INV-7).
+/// Where a port's chunks are, those for large frames included. The sum is `chunks`, else one is
+/// lost (INV-7).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Census {
     /// All there are.
     pub chunks: u32,
     /// Held by nobody.
     pub free: u32,
-    /// With the kernel, to receive into.
+    /// With the kernel, to receive into, or a frame that has not come whole.
     pub receiving: u32,
     /// Queued, or with the kernel to be sent.
     pub sending: u32,
@@ -63,8 +66,13 @@ pub struct AfXdpPort {
     polled: Vec<libc::pollfd>,
     arena: Arena,
     umem: Umem,
+    /// Where frames larger than a chunk are put together; only where a link has such.
+    large: Option<Box<Pool>>,
     mode: &'static str,
 }
+
+/// How frames get from the driver, and what that is called.
+type Way = (Copying, &'static str);
 
 /// The queues that a worker takes: its own number, and every `workers` further.
 struct Share {
@@ -77,13 +85,13 @@ impl AfXdpPort {
         links: &[Link],
         queues: &[u32],
         share: &Share,
-        copying: Copying,
-        mode: &'static str,
+        (copying, mode): Way,
     ) -> Result<Self, String> {
         let mine = |queues: u32| (share.worker..queues).step_by(share.workers as usize);
         let lane_count: usize = queues.iter().map(|&count| mine(count).count()).sum();
         let chunks = lane_count as u32 * 2 * RING + SPARE;
-        let size = chunk_size(links).map_err(|error| error.to_string())?;
+        let size = chunk_size(links);
+        let binding = Binding { copying, in_parts: large_link(links).is_some() };
         let (umem, descs) = new_umem(chunks, size).map_err(|error| {
             format!("no memory of {} bytes for the frames ({error})", chunks as usize * size)
         })?;
@@ -93,13 +101,15 @@ impl AfXdpPort {
             let id = LinkId(at as u8);
             for queue in mine(count) {
                 outlets[at].get_or_insert(lanes.len());
-                let lane = Lane::open(&link.name, id, queue, &umem, copying).map_err(|error| {
+                let lane = Lane::open(link, id, queue, &umem, binding).map_err(|error| {
                     why::no_socket(&link.name, queue, copying == Copying::Zero, &error)
                 })?;
                 lanes.push(lane);
             }
         }
-        Ok(Self::over(lanes, outlets, umem, descs, size, mode))
+        let mut port = Self::over(lanes, outlets, umem, descs, size, mode);
+        port.large = binding.in_parts.then(|| Box::new(large::pool(links)));
+        Ok(port)
     }
 
     fn over(
@@ -123,6 +133,7 @@ impl AfXdpPort {
             lanes,
             arena,
             umem,
+            large: None,
             mode,
         };
         port.flush();
@@ -131,12 +142,14 @@ impl AfXdpPort {
 
     /// Where the chunks are now.
     pub fn census(&self) -> Census {
+        let of_large = |count: fn(&Pool) -> u32| self.large.as_deref().map_or(0, count);
+        let begun: u32 = self.lanes.iter().map(|lane| lane.assembly.held()).sum();
         Census {
-            chunks: self.arena.chunks(),
-            free: self.free.len() as u32,
-            receiving: self.lanes.iter().map(Lane::receiving).sum(),
+            chunks: self.arena.chunks() + of_large(Pool::chunks),
+            free: self.free.len() as u32 + of_large(Pool::free),
+            receiving: self.lanes.iter().map(Lane::receiving).sum::<u32>() + begun,
             sending: self.lanes.iter().map(Lane::sending).sum(),
-            out: self.arena.out(),
+            out: self.arena.out() + of_large(Pool::out) - begun,
         }
     }
 
@@ -145,12 +158,22 @@ impl AfXdpPort {
         let lane = &mut self.lanes[at];
         let count = lane.receive(&mut self.received[..room]);
         let size = self.arena.chunk_size();
+        let before = into.len();
         for desc in &self.received[..count] {
             let (chunk, start) = ((desc.addr() / size) as u32, desc.addr() % size);
             // SAFETY: the kernel has just given the chunk up by the rx ring.
-            into.push(unsafe { self.arena.take(chunk, start, desc.lengths().data(), lane.link) });
+            let frame = unsafe { self.arena.take(chunk, start, desc.lengths().data(), lane.link) };
+            if !lane.assembly.wants(desc) {
+                into.push(frame);
+                continue;
+            }
+            if let Some(large) = &mut self.large {
+                into.extend(lane.assembly.add(frame.bytes(), desc.has_more_frames(), large));
+            }
+            self.arena.give_back(frame);
+            self.free.push(self.descs[chunk as usize]);
         }
-        count
+        into.len() - before
     }
 }
 
@@ -169,6 +192,9 @@ impl Port for AfXdpPort {
     }
 
     fn alloc(&mut self) -> Option<Frame> {
+        if let Some(large) = &mut self.large {
+            return large.take(0, LinkId(0));
+        }
         let desc = self.free.pop()?;
         let chunk = (desc.addr() / self.arena.chunk_size()) as u32;
         // SAFETY: a chunk in `free` is held by nobody.
@@ -183,10 +209,11 @@ impl Port for AfXdpPort {
         if !lane.has_room() {
             return Err(frame);
         }
+        let large = frame.chunk_size() != self.arena.chunk_size();
         // xsk-rs sends a packet only from where it would be received. One that begins elsewhere,
         // by a tunnel header in front, is moved: cheap against the kernel's own copy.
-        if frame.start() != START && !frame.move_to(START) {
-            return Err(frame);
+        if large || (frame.start() != START && !frame.move_to(START)) {
+            return self.tx_copied(*at, frame);
         }
         let spot = self.arena.give_back(frame);
         let desc = &mut self.descs[spot.chunk as usize];
@@ -198,6 +225,11 @@ impl Port for AfXdpPort {
     }
 
     fn free(&mut self, frame: Frame) {
+        if let Some(large) = &mut self.large
+            && frame.chunk_size() != self.arena.chunk_size()
+        {
+            return large.give_back(frame);
+        }
         let spot = self.arena.give_back(frame);
         self.free.push(self.descs[spot.chunk as usize]);
     }
@@ -228,6 +260,11 @@ impl Port for AfXdpPort {
 
 impl Drop for AfXdpPort {
     fn drop(&mut self) {
+        for lane in &mut self.lanes {
+            if let Some(large) = &mut self.large {
+                lane.assembly.stop(large);
+            }
+        }
         if self.arena.out() > 0 {
             // A frame that is still out points into the UMEM: leak it rather than unmap it.
             std::mem::forget(self.umem.clone());
@@ -244,16 +281,19 @@ impl std::fmt::Debug for AfXdpPort {
     }
 }
 
-/// The smallest chunk that holds a frame of every link.
-fn chunk_size(links: &[Link]) -> Result<usize, OpenError> {
-    const LARGEST: usize = 4096;
-    let max = (LARGEST - START - LAYER2) as u16;
-    if let Some(link) = links.iter().find(|link| link.mtu > max) {
-        let (name, mtu) = (link.name.clone(), link.mtu);
-        return Err(OpenError::Mtu { link: name, mtu, max, mode: "AF_XDP" });
-    }
+/// The largest chunk that a UMEM can have, and the largest MTU whose frames fit it.
+const LARGEST: usize = 4096;
+const LARGEST_MTU: u16 = (LARGEST - START - LAYER2) as u16;
+
+/// The smallest chunk that holds a frame of every link, or the largest.
+fn chunk_size(links: &[Link]) -> usize {
     let longest = links.iter().map(|link| usize::from(link.mtu)).max().unwrap_or(0);
-    Ok(if START + LAYER2 + longest <= 2048 { 2048 } else { LARGEST })
+    if START + LAYER2 + longest <= 2048 { 2048 } else { LARGEST }
+}
+
+/// A link whose frames do not all fit a chunk.
+fn large_link(links: &[Link]) -> Option<&Link> {
+    links.iter().find(|link| link.mtu > LARGEST_MTU)
 }
 
 fn new_umem(chunks: u32, size: usize) -> Result<(Umem, Vec<FrameDesc>), String> {

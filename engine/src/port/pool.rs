@@ -45,6 +45,16 @@ impl Pool {
         self.free.push(spot.chunk);
     }
 
+    /// How many chunks there are.
+    pub(super) fn chunks(&self) -> u32 {
+        self.arena.chunks()
+    }
+
+    /// How many chunks nobody has.
+    pub(super) fn free(&self) -> u32 {
+        self.free.len() as u32
+    }
+
     /// How many chunks are out as frames.
     pub(super) fn out(&self) -> u32 {
         self.arena.out()

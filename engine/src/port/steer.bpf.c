@@ -2,7 +2,8 @@
 //
 // Which frames are uvs's? One question, asked at three places:
 //
-//   uvs_xdp    before the kernel sees the frame: ours go to the worker's AF_XDP socket
+//   uvs_xdp    before the kernel sees the frame: ours go to the worker's AF_XDP socket;
+//              uvs_xdp_frags where a frame may be in several parts
 //   uvs_raw    on the packet socket: it hands out ours and nothing else
 //   uvs_tcx    behind the packet sockets, at tc ingress: ours end here, so that the kernel does
 //   uvs_tc     not answer or forward what uvs works on; uvs_tc is for kernels before 6.6
@@ -119,10 +120,11 @@ struct {
 } heartbeat SEC(".maps");
 
 // A frame, in one of the two ways in which a program may read it: XDP has it all in one piece,
-// of an skb the first part only.
+// but for a large one on a link with a large MTU; of an skb the first part only.
 struct frame {
 	struct xdp_md *xdp;
 	struct __sk_buff *skb;
+	__u8 in_parts;
 };
 
 // Offsets are below this: tags, two IP headers with options or a few extension headers, and what is
@@ -137,8 +139,9 @@ static __always_inline int load(const struct frame *frame, __u32 offset, void *t
 	void *end = (void *)(long)frame->xdp->data_end;
 	char *from = (char *)(long)frame->xdp->data + (offset & MAX_OFFSET);
 
+	// Some drivers leave no more than the Ethernet header in the first part.
 	if (offset > MAX_OFFSET || (void *)(from + len) > end)
-		return -1;
+		return frame->in_parts ? bpf_xdp_load_bytes(frame->xdp, offset, to, len) : -1;
 	__builtin_memcpy(to, from, len);
 	return 0;
 }
@@ -368,10 +371,9 @@ static __always_inline int serves(const struct frame *frame)
 	return 0;
 }
 
-SEC("xdp")
-int uvs_xdp(struct xdp_md *ctx)
+static __always_inline int to_socket(struct xdp_md *ctx, __u8 in_parts)
 {
-	const struct frame frame = { .xdp = ctx };
+	const struct frame frame = { .xdp = ctx, .in_parts = in_parts };
 	__u32 link = ctx->ingress_ifindex;
 	__u32 *slot;
 
@@ -382,6 +384,19 @@ int uvs_xdp(struct xdp_md *ctx)
 		return XDP_PASS;
 	// No socket in the slot: the kernel may have the frame.
 	return bpf_redirect_map(&xsks, *slot + ctx->rx_queue_index, XDP_PASS);
+}
+
+SEC("xdp")
+int uvs_xdp(struct xdp_md *ctx)
+{
+	return to_socket(ctx, 0);
+}
+
+// For links whose frames do not fit a chunk (Linux 6.6).
+SEC("xdp.frags")
+int uvs_xdp_frags(struct xdp_md *ctx)
+{
+	return to_socket(ctx, 1);
 }
 
 SEC("socket")

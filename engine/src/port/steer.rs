@@ -95,6 +95,8 @@ pub enum SteerError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Programs {
     Xdp,
+    /// In place of `Xdp`, for frames in several parts.
+    XdpFrags,
     Raw,
 }
 
@@ -102,6 +104,7 @@ impl Programs {
     fn names(self) -> &'static [&'static str] {
         match self {
             Self::Xdp => &["uvs_xdp"],
+            Self::XdpFrags => &["uvs_xdp_frags"],
             Self::Raw => &["uvs_raw", "uvs_tcx", "uvs_tc"],
         }
     }
@@ -137,7 +140,7 @@ impl Steering {
         }
         for mut map in object.maps_mut() {
             if map.name() == "xsks" {
-                map.set_autocreate(matches!(programs, Programs::Xdp))?;
+                map.set_autocreate(programs != Programs::Raw)?;
             }
         }
         let object = object.load()?;
@@ -153,7 +156,7 @@ impl Steering {
             marks: MarkRules::new(&object)?,
             links: map(&object, "links")?,
             xsks: match programs {
-                Programs::Xdp => Some(map(&object, "xsks")?),
+                Programs::Xdp | Programs::XdpFrags => Some(map(&object, "xsks")?),
                 Programs::Raw => None,
             },
             heartbeat: map(&object, "heartbeat")?,
@@ -201,7 +204,8 @@ impl Steering {
     /// Hangs the XDP program on a link.
     pub(super) fn attach_xdp(&mut self, link: &Link, id: LinkId, mode: XdpMode) -> io::Result<()> {
         self.number(link, id)?;
-        let hook = xdp(self.program("uvs_xdp"), link.ifindex, mode)?;
+        // It is the only program of its mode.
+        let hook = xdp(self.programs[0].1.as_fd(), link.ifindex, mode)?;
         self.hooks.push(hook);
         Ok(())
     }
@@ -403,6 +407,64 @@ mod tests {
             assert_eq!(verdict(steering.program("uvs_tcx"), &frame), dropped, "{name}");
             // No heart beats.
             assert_eq!(verdict(steering.program("uvs_tc"), &frame), -1, "{name}");
+        }
+    }
+
+    /// linux/bpf.h
+    const XDP_PASS: i32 = 2;
+    const XDP_REDIRECT: i32 = 4;
+
+    /// What an XDP program returns for a frame of which only `first` bytes are in one piece; `None`
+    /// where the kernel cannot be asked that (Linux 6.18).
+    fn verdict_in_parts(program: BorrowedFd<'_>, frame: &[u8], first: usize) -> Option<i32> {
+        use std::os::fd::AsRawFd;
+        let context = libbpf_sys::xdp_md { data_end: first as u32, ..Default::default() };
+        let mut options = libbpf_sys::bpf_test_run_opts {
+            sz: size_of::<libbpf_sys::bpf_test_run_opts>() as _,
+            data_in: frame.as_ptr().cast(),
+            data_size_in: frame.len() as u32,
+            ctx_in: (&raw const context).cast(),
+            ctx_size_in: size_of::<libbpf_sys::xdp_md>() as u32,
+            ..Default::default()
+        };
+        // SAFETY: the frame and the context outlive the call and have the sizes that are told.
+        let run = unsafe { libbpf_sys::bpf_prog_test_run_opts(program.as_raw_fd(), &mut options) };
+        assert!(run == 0 || run == -libc::EINVAL, "{run}");
+        (run == 0).then_some(options.retval as i32)
+    }
+
+    /// Steering whose frames on the loopback interface find a socket.
+    fn to_a_socket(programs: Programs) -> (Steering, OwnedFd) {
+        use std::os::fd::{AsRawFd, FromRawFd};
+        // SAFETY: no pointers.
+        let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW, 0) };
+        assert!(fd >= 0, "{}", io::Error::last_os_error());
+        // SAFETY: a new descriptor, owned by nobody else.
+        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+        let mut steering = Steering::load(programs).unwrap();
+        steering.update(&steered()).unwrap();
+        let (key, slot) = (lab::ifindex("lo").to_ne_bytes(), 0u32.to_ne_bytes());
+        steering.links.update(&key, &slot, MapFlags::ANY).unwrap();
+        steering.connect(LinkId(0), 0, socket.as_raw_fd()).unwrap();
+        (steering, socket)
+    }
+
+    #[test]
+    fn frames_in_parts_are_picked_as_whole_ones() {
+        if lab::skip() {
+            return;
+        }
+        let (whole, _socket) = to_a_socket(Programs::Xdp);
+        let (frags, _socket) = to_a_socket(Programs::XdpFrags);
+        for (name, frame, ours) in lab::cases() {
+            let picked = if ours { XDP_REDIRECT } else { XDP_PASS };
+            assert_eq!(verdict(whole.program("uvs_xdp"), &frame), picked, "{name}");
+            let program = frags.program("uvs_xdp_frags");
+            assert_eq!(verdict(program, &frame), picked, "{name}");
+            for first in [14, 30, 40] {
+                let parted = verdict_in_parts(program, &frame, first.min(frame.len()));
+                assert_eq!(parted.unwrap_or(picked), picked, "{name}, {first} bytes first");
+            }
         }
     }
 

@@ -153,7 +153,7 @@ impl Peer {
     /// The frames that have come and that `wanted` picks.
     pub fn seen(&self, wanted: impl Fn(&[u8]) -> bool) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
-        let mut buffer = [0; 9000];
+        let mut buffer = vec![0; 1 << 16];
         loop {
             let (to, size) = (buffer.as_mut_ptr().cast(), buffer.len());
             // SAFETY: the buffer outlives the call and has the size that is told.

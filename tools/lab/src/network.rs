@@ -136,6 +136,16 @@ impl Network {
         Ok(())
     }
 
+    /// Has all links carry packets of so many bytes.
+    pub fn set_mtu(&self, mtu: u16) -> Result<(), Error> {
+        let set = |host, interface: &str| self.ip(host, &format!("link set {interface} mtu {mtu}"));
+        for cable in self.layout.cables() {
+            set(cable.host, cable.interface)?;
+            set(Host::Switch, &cable.port())?;
+        }
+        Ok(())
+    }
+
     /// The lab's name.
     pub fn name(&self) -> LabName {
         self.layout.name

@@ -13,7 +13,8 @@ use std::time::Duration;
 use xsk_rs::config::{BindFlags, Interface, LibxdpFlags, QueueSize, SocketConfig};
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
-use crate::link::LinkId;
+use super::large::Assembly;
+use crate::link::{Link, LinkId};
 use crate::port::{BATCH, PortStats};
 
 /// Descriptors of each ring, and so the most frames that a lane lends to the kernel each way.
@@ -36,6 +37,14 @@ pub(super) enum Copying {
     Copy,
 }
 
+/// How a socket is bound.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Binding {
+    pub(super) copying: Copying,
+    /// Whether a frame may come and leave in several descriptors.
+    pub(super) in_parts: bool,
+}
+
 /// The rings of one queue of one link, and the count of chunks that they hold.
 pub(super) struct Lane {
     pub(super) link: LinkId,
@@ -44,6 +53,8 @@ pub(super) struct Lane {
     fill: FillQueue,
     comp: CompQueue,
     copying: Copying,
+    /// Frames that come in several descriptors.
+    pub(super) assembly: Assembly,
     /// To be put on the tx ring by the next flush; never grows beyond its first capacity.
     queued: Vec<FrameDesc>,
     /// Chunks given to the fill ring that did not come back by the rx ring.
@@ -59,27 +70,28 @@ impl Lane {
     ///
     /// The kernel's answer.
     pub(super) fn open(
-        name: &str,
-        link: LinkId,
+        link: &Link,
+        id: LinkId,
         queue: u32,
         umem: &Umem,
-        copying: Copying,
+        binding: Binding,
     ) -> io::Result<Self> {
         let interface: Interface =
-            name.parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-        let (tx, rx, rings) = socket(&interface, queue, umem, copying)?;
+            link.name.parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let (tx, rx, rings) = socket(&interface, queue, umem, binding)?;
         // The rings come with the first socket of a queue in this UMEM; a lane is the only one.
         let Some((fill, comp)) = rings else {
             return Err(io::Error::from_raw_os_error(libc::EBUSY));
         };
         raise_tx_budget(tx.fd().as_raw_fd());
         Ok(Self {
-            link,
+            link: id,
             rx,
             tx,
             fill,
             comp,
-            copying,
+            copying: binding.copying,
+            assembly: Assembly::new(link, id),
             queued: Vec::with_capacity(RING as usize),
             receiving: 0,
             sending: 0,
@@ -100,7 +112,7 @@ impl Lane {
         self.sending + self.queued.len() as u32
     }
 
-    /// Takes received frames; the first `count` of `into` are written.
+    /// Takes received descriptors; the first `count` of `into` are written.
     #[inline]
     pub(super) fn receive(&mut self, into: &mut [FrameDesc]) -> usize {
         // SAFETY: the descriptors are overwritten with those of frames of this UMEM.
@@ -116,7 +128,12 @@ impl Lane {
         self.sending() < RING
     }
 
-    /// Queues a frame for the next [`send`](Self::send).
+    /// How many descriptors more may be queued.
+    pub(super) fn room(&self) -> usize {
+        RING.saturating_sub(self.sending()) as usize
+    }
+
+    /// Queues a descriptor for the next [`send`](Self::send).
     #[inline]
     pub(super) fn queue(&mut self, desc: FrameDesc) {
         debug_assert!(self.has_room());
@@ -199,14 +216,17 @@ impl Lane {
     }
 
     pub(super) fn stats(&self) -> PortStats {
+        // Too long for a chunk where frames come in one: the kernel counts these together with
+        // those that found no chunk.
+        let Assembly { missed, too_long, .. } = self.assembly;
+        let own = PortStats { rx_missed: missed, rx_too_long: too_long, tx_failed: 0 };
         let Ok(kernel) = self.rx.fd().xdp_statistics() else {
-            return PortStats::default();
+            return own;
         };
         PortStats {
-            rx_missed: kernel.rx_dropped() + kernel.rx_ring_full(),
-            // Counted by the kernel together with frames that found no chunk.
-            rx_too_long: 0,
+            rx_missed: missed + kernel.rx_dropped() + kernel.rx_ring_full(),
             tx_failed: kernel.tx_invalid_descs(),
+            ..own
         }
     }
 }
@@ -215,12 +235,12 @@ type Rings = (TxQueue, RxQueue, Option<(FillQueue, CompQueue)>);
 
 /// Binds a socket. The kernel frees the queue of one that was closed a moment later, so a busy
 /// queue is asked again for a while.
-fn socket(interface: &Interface, queue: u32, umem: &Umem, copying: Copying) -> io::Result<Rings> {
+fn socket(interface: &Interface, queue: u32, umem: &Umem, binding: Binding) -> io::Result<Rings> {
     let mut tries = 20;
     loop {
         // SAFETY: the rings are used by one lane only, which gives them only frames of `umem`
         // that the port holds the one token of.
-        let opened = unsafe { Socket::new(config(copying), umem, interface, queue) };
+        let opened = unsafe { Socket::new(config(binding), umem, interface, queue) };
         match opened.map_err(cause) {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) && tries > 0 => {
                 tries -= 1;
@@ -231,18 +251,22 @@ fn socket(interface: &Interface, queue: u32, umem: &Umem, copying: Copying) -> i
     }
 }
 
-fn config(copying: Copying) -> SocketConfig {
+fn config(binding: Binding) -> SocketConfig {
     let ring = QueueSize::new(RING).expect("a power of two");
-    let copying = match copying {
+    let mut flags = BindFlags::XDP_USE_NEED_WAKEUP;
+    flags |= match binding.copying {
         Copying::Zero => BindFlags::XDP_ZEROCOPY,
         Copying::Copy => BindFlags::XDP_COPY,
     };
+    if binding.in_parts {
+        flags |= BindFlags::XDP_USE_SG;
+    }
     SocketConfig::builder()
         .rx_queue_size(ring)
         .tx_queue_size(ring)
         // The steering program is ours to attach.
         .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
-        .bind_flags(copying | BindFlags::XDP_USE_NEED_WAKEUP)
+        .bind_flags(flags)
         .build()
 }
 

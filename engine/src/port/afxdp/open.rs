@@ -1,8 +1,11 @@
 //! Opening AF_XDP for all workers: the program on the links, then the fastest sockets that the
 //! drivers give.
 
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
 use super::lane::{Copying, RING};
-use super::{AfXdpPort, SPARE, Share, chunk_size};
+use super::{AfXdpPort, LARGEST_MTU, SPARE, Share, Way, chunk_size, large_link};
 use crate::link::{Link, LinkId};
 use crate::port::hook::{XdpMode, xdp_program};
 use crate::port::steer::{Programs, QUEUES_PER_LINK, Steering};
@@ -18,19 +21,20 @@ pub(in crate::port) fn open(
         refuse_other_program(link)?;
     }
     let queues = usable_queues(links, workers)?;
-    let size = chunk_size(links)?;
+    let programs = programs(links, in_parts())?;
+    let size = chunk_size(links);
     let lanes: u32 = queues.iter().sum();
     why::check_memlock(u64::from(lanes * 2 * RING + workers * SPARE) * size as u64)?;
 
-    let mut steering = Steering::load(Programs::Xdp)?;
+    let mut steering = Steering::load(programs)?;
     let all_native = attach(&mut steering, links, report)?;
     let mut tried = Vec::new();
     let ways = [(Copying::Zero, "AF_XDP zero-copy"), (Copying::Copy, copy_name(all_native))];
-    for (copying, mode) in ways {
+    for way @ (copying, mode) in ways {
         if copying == Copying::Zero && !all_native {
             continue;
         }
-        match open_ports(links, &queues, workers, copying, mode) {
+        match open_ports(links, &queues, workers, way) {
             Ok(ports) => {
                 connect(&steering, &ports, links, &queues)?;
                 report.extend(tried);
@@ -43,6 +47,45 @@ pub(in crate::port) fn open(
     Err(OpenError::AfXdp(report.drain(..).chain(tried).collect()))
 }
 
+/// The program for frames in several descriptors where a link has such, and the kernel too.
+fn programs(links: &[Link], in_parts: bool) -> Result<Programs, OpenError> {
+    match large_link(links) {
+        None => Ok(Programs::Xdp),
+        Some(_) if in_parts => Ok(Programs::XdpFrags),
+        Some(link) => Err(OpenError::Mtu {
+            link: link.name.clone(),
+            mtu: link.mtu,
+            max: LARGEST_MTU,
+            mode: "AF_XDP before Linux 6.6",
+        }),
+    }
+}
+
+/// Whether this kernel's AF_XDP sockets take frames in several descriptors. One that does not know
+/// the flag says so before it looks for the interface; one without AF_XDP is told of later.
+fn in_parts() -> bool {
+    // SAFETY: no pointers.
+    let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW, 0) };
+    if fd < 0 {
+        return true;
+    }
+    // SAFETY: a new descriptor, owned by nobody else.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let address = libc::sockaddr_xdp {
+        sxdp_family: libc::AF_XDP as u16,
+        sxdp_flags: libc::XDP_USE_SG,
+        sxdp_ifindex: 0,
+        sxdp_queue_id: 0,
+        sxdp_shared_umem_fd: 0,
+    };
+    // SAFETY: the address outlives the call and has the size that is told.
+    let bound = unsafe {
+        let size = size_of::<libc::sockaddr_xdp>() as u32;
+        libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size)
+    };
+    bound == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::EINVAL)
+}
+
 fn copy_name(all_native: bool) -> &'static str {
     if all_native { "AF_XDP copy" } else { "AF_XDP copy (generic XDP)" }
 }
@@ -51,11 +94,10 @@ fn open_ports(
     links: &[Link],
     queues: &[u32],
     workers: u32,
-    copying: Copying,
-    mode: &'static str,
+    way: Way,
 ) -> Result<Vec<AfXdpPort>, String> {
     (0..workers)
-        .map(|worker| AfXdpPort::open(links, queues, &Share { worker, workers }, copying, mode))
+        .map(|worker| AfXdpPort::open(links, queues, &Share { worker, workers }, way))
         .collect()
 }
 
@@ -131,4 +173,27 @@ fn usable_queues(links: &[Link], workers: u32) -> Result<Vec<u32>, OpenError> {
             Ok(queues.rx)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::Forwards;
+
+    fn link(mtu: u16) -> Link {
+        let (name, addresses) = ("eth0".to_owned(), Vec::new());
+        Link { ifindex: 1, name, mac: [0; 6], mtu, addresses, forwards: Forwards::ALL }
+    }
+
+    #[test]
+    fn a_large_mtu_takes_a_kernel_that_has_several_descriptors_a_frame() {
+        assert_eq!(programs(&[link(1500), link(3818)], false).unwrap(), Programs::Xdp);
+        assert_eq!(programs(&[link(1500), link(3819)], true).unwrap(), Programs::XdpFrags);
+        let error = programs(&[link(1500), link(9000)], false).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "eth0 has MTU 9000, AF_XDP before Linux 6.6 takes 3818 at most; lower it with `ip link \
+             set dev eth0 mtu 3818`"
+        );
+    }
 }

@@ -12,6 +12,30 @@ pub struct Driver {
     pub native: bool,
     /// Largest MTU with an XDP program, where the driver is narrower than the engine.
     pub mtu: Option<u32>,
+    /// What it does with frames that take several buffers.
+    pub jumbo: Jumbo,
+}
+
+impl Driver {
+    /// What it can do while frames take several buffers.
+    pub fn with_jumbo(self) -> Self {
+        match self.jumbo {
+            Jumbo::ZeroCopy => self,
+            Jumbo::Native => Self { zero_copy: None, ..self },
+            Jumbo::Generic => Self { zero_copy: None, native: false, ..self },
+        }
+    }
+}
+
+/// What a driver does with frames of several buffers under XDP, in a kernel that has them in AF_XDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Jumbo {
+    /// Takes them without a copy.
+    ZeroCopy,
+    /// Runs the program on them.
+    Native,
+    /// Leaves them to the kernel's generic mode.
+    Generic,
 }
 
 /// Drivers with zero-copy AF_XDP, and the kernel in which each got it.
@@ -54,6 +78,17 @@ const NATIVE: [&str; 16] = [
 const MTU: [(&str, u32); 4] =
     [("veth", 3520), ("virtio_net", 3502), ("ena", 3498), ("mlx5_core", 3498)];
 
+/// Drivers that run XDP programs on frames of several buffers; the first do it without a copy.
+const JUMBO: [(&str, Jumbo); 7] = [
+    ("i40e", Jumbo::ZeroCopy),
+    ("ice", Jumbo::ZeroCopy),
+    ("mlx5_core", Jumbo::Native),
+    ("bnxt_en", Jumbo::Native),
+    ("virtio_net", Jumbo::Native),
+    ("mvneta", Jumbo::Native),
+    ("veth", Jumbo::Native),
+];
+
 /// What is known of a driver by its name; of an unknown one, that the kernel must help.
 pub fn known(name: &str) -> Driver {
     let of = |table: &[(&str, Version)]| table.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
@@ -62,6 +97,7 @@ pub fn known(name: &str) -> Driver {
         zero_copy,
         native: zero_copy.is_some() || NATIVE.contains(&name),
         mtu: MTU.iter().find(|(n, _)| *n == name).map(|(_, mtu)| *mtu),
+        jumbo: JUMBO.iter().find(|(n, _)| *n == name).map_or(Jumbo::Generic, |(_, jumbo)| *jumbo),
     }
 }
 
@@ -71,8 +107,12 @@ mod tests {
 
     #[test]
     fn drivers_are_known_by_name() {
-        assert_eq!(known("ice"), Driver { zero_copy: Some((5, 5)), native: true, mtu: None });
-        assert_eq!(known("veth"), Driver { zero_copy: None, native: true, mtu: Some(3520) });
-        assert_eq!(known("e1000e"), Driver { zero_copy: None, native: false, mtu: None });
+        let zero_copy = Some((5, 5));
+        let ice = Driver { zero_copy, native: true, mtu: None, jumbo: Jumbo::ZeroCopy };
+        assert_eq!(known("ice"), ice);
+        let (mtu, jumbo) = (Some(3520), Jumbo::Native);
+        assert_eq!(known("veth"), Driver { zero_copy: None, native: true, mtu, jumbo });
+        let (mtu, jumbo) = (None, Jumbo::Generic);
+        assert_eq!(known("e1000e"), Driver { zero_copy: None, native: false, mtu, jumbo });
     }
 }

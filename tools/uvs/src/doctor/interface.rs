@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use uvs_control::host::links::Interface;
 
-use super::driver::{self, Driver};
-use super::machine::Machine;
+use super::driver::{self, Driver, Jumbo};
+use super::machine::{Machine, Version};
 use super::report::{Finding, Mode, Section};
 use super::root::Root;
 
@@ -15,6 +15,9 @@ const MTU: u32 = 4096 - 256 - 22;
 
 /// Largest MTU for buffers of 2048 bytes, half the memory.
 const SMALL_MTU: u32 = 2048 - 256 - 22;
+
+/// The kernel from which on AF_XDP takes frames of several buffers.
+const JUMBO: Version = (6, 6);
 
 /// Looks at an interface; `features` is what `ethtool -k` prints of it.
 pub fn examine(
@@ -29,7 +32,11 @@ pub fn examine(
     let mut findings = vec![of_driver(machine, driver, &name)];
     findings.extend(down(interface));
     findings.push(queues(root, interface));
-    findings.push(mtu(interface, largest));
+    let jumbo = interface.mtu > MTU && machine.kernel >= JUMBO;
+    findings.push(match jumbo {
+        true => jumbo_mtu(interface, driver, &name),
+        false => mtu(interface, largest),
+    });
     findings.extend(program(interface));
     let features = features.map(offloads);
     match &features {
@@ -40,9 +47,10 @@ pub fn examine(
         ),
     }
     let on = |key| features.as_ref().is_some_and(|f| f.get(key) == Some(&true));
-    let blocked = interface.mtu > largest
+    let blocked = (interface.mtu > largest && !jumbo)
         || interface.xdp.is_some()
         || (driver.native && on("large-receive-offload"));
+    let driver = if jumbo { driver.with_jumbo() } else { driver };
     let mode = mode(machine, driver, interface, blocked);
     if !interface.ethernet {
         findings = vec![Finding::problem("kind", "not Ethernet; uvs needs an interface that is")];
@@ -117,6 +125,23 @@ fn mtu(interface: &Interface, largest: u32) -> Finding {
         Finding::ok("mtu", format!("{mtu} fits; above {SMALL_MTU} frames take 4096 bytes each"))
     } else {
         Finding::ok("mtu", format!("{mtu} fits"))
+    }
+}
+
+fn jumbo_mtu(interface: &Interface, driver: Driver, driver_name: &str) -> Finding {
+    let Interface { name, mtu, .. } = interface;
+    match driver.jumbo {
+        Jumbo::ZeroCopy | Jumbo::Native => {
+            Finding::ok("mtu", format!("{mtu} fits; frames above {MTU} come in several buffers"))
+        }
+        Jumbo::Generic => Finding::note(
+            "mtu",
+            format!(
+                "above {MTU} {driver_name} is not known to run XDP; the kernel's generic mode \
+                 serves, slower"
+            ),
+        )
+        .mend(format!("ip link set dev {name} mtu {MTU}")),
     }
 }
 
@@ -248,7 +273,7 @@ mod tests {
 
     #[test]
     fn what_blocks_af_xdp_falls_back_to_raw_with_the_command() {
-        let large = section("virtio_net", |eth0| eth0.mtu = 9000, "");
+        let large = section("virtio_net", |eth0| eth0.mtu = 3800, "");
         assert_eq!(large.mode, Some(Mode::Raw));
         assert_eq!(find(&large, "mtu").command.as_deref(), Some("ip link set dev eth0 mtu 3502"));
         let taken = section("ice", |eth0| eth0.xdp = Some(7), "");
@@ -258,6 +283,25 @@ mod tests {
         assert_eq!(merged.mode, Some(Mode::Raw));
         let off = section("ice", |_| {}, "large-receive-offload: off [fixed]\n");
         assert_eq!(off.mode, Some(Mode::ZeroCopy));
+    }
+
+    #[test]
+    fn jumbo_frames_take_a_kernel_and_a_driver_that_have_them() {
+        let jumbo = |driver| section(driver, |eth0| eth0.mtu = 9000, "");
+        let modes = ["ice", "virtio_net", "ena"].map(|driver| jumbo(driver).mode.unwrap());
+        assert_eq!(modes, [Mode::ZeroCopy, Mode::Copy, Mode::Generic]);
+        assert_eq!(find(&jumbo("ice"), "mtu").level, Level::Ok);
+        let slower = jumbo("ena");
+        let command = find(&slower, "mtu").command.as_deref();
+        assert_eq!(command, Some("ip link set dev eth0 mtu 3818"));
+
+        let machine = Machine { kernel: (6, 5), ..ALL };
+        let root = fake("jumbo", &[("sys/class/net/eth0/device/driver", "-> drivers/ice")]);
+        let older = Interface { mtu: 9000, ..interface(None) };
+        let section = examine(&root, machine, &older, Some(""));
+        assert_eq!(section.mode, Some(Mode::Raw));
+        let text = &find(&section, "mtu").text;
+        assert_eq!(text, "9000 is more than the 3818 that AF_XDP takes here");
     }
 
     #[test]
