@@ -36,6 +36,7 @@ miri: ## the table's tests under Miri: undefined behaviour, data races, weak mem
 
 
 fuzz: setup ## each fuzz target for ten minutes (FUZZ_SECONDS), from the recordings on (nightly, cargo-fuzz)
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || { echo "fuzz: install it first: cargo install cargo-fuzz" >&2; exit 1; }
 	python3 fuzz/seeds.py $(FUZZ_BYTES)
 	for target in $(FUZZ); do $(CARGO) +nightly fuzz run $$target -- \
 		-max_len=$(FUZZ_BYTES) -max_total_time=$(FUZZ_SECONDS) || exit 1; done
