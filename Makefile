@@ -44,6 +44,7 @@ fuzz: setup ## each fuzz target for ten minutes (FUZZ_SECONDS), from the recordi
 check: setup ## format, lints, licences
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --manifest-path fuzz/Cargo.toml --locked -- -D warnings
 	tools/licences
 
 bench: setup ## criterion: ns a frame, parts, schedulers

@@ -11,7 +11,7 @@ use uvs_engine::clock::{Clock, Ticks};
 use uvs_engine::counters::Totals;
 use uvs_engine::fib::{Fib, Route, Target};
 use uvs_engine::host::Collected;
-use uvs_engine::link::{Link, LinkId};
+use uvs_engine::link::{Forwards, Link, LinkId};
 use uvs_engine::port::memory::MemoryPort;
 use uvs_engine::table::Table;
 use uvs_engine::worker::{Shared, Worker};
@@ -169,7 +169,7 @@ fn turned(settings: u8) -> impl Iterator<Item = Change> {
 fn change(line: &str) -> Change {
     let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
     match parse(&arguments) {
-        Ok(Command::Change(change)) => change,
+        Ok(Command::Change { change, .. }) => change,
         other => panic!("{line}: {other:?}"),
     }
 }
@@ -184,6 +184,7 @@ fn fib(mtu: u16) -> Fib {
         mac: MACS[at],
         mtu,
         addresses: addresses.map(address).into(),
+        forwards: Forwards::ALL,
     };
     let links =
         vec![link(0, ["192.168.1.254", "fd00:1::254"]), link(1, ["10.0.1.254", "fd00:2::254"])];
