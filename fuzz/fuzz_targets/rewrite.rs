@@ -45,8 +45,11 @@ fn segmented(frame: &[u8], at: Offsets, size: u16) {
         let its = Offsets::of(segment).expect("a segment is a whole packet");
         assert_eq!((its.end as usize, its.l4, its.protocol), (len, at.l4, at.protocol));
         assert_eq!(transport_error(segment, its), Some(0));
-        let options = usize::from(segment[usize::from(at.l4) + 12] >> 4) * 4;
-        headers = usize::from(at.l4) + if at.protocol == protocol::TCP { options } else { 8 };
+        headers = usize::from(at.l4)
+            + match at.protocol {
+                protocol::TCP => usize::from(segment[usize::from(at.l4) + 12] >> 4) * 4,
+                _ => 8,
+            };
         assert!(len - headers <= size.into());
         together.extend_from_slice(&segment[headers..]);
     }
