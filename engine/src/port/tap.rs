@@ -121,8 +121,8 @@ impl Tap {
     pub fn give(&self, frame: &mut [u8], offload: Offload) -> bool {
         let len = frame.len();
         let Some(frame) = addressed(frame, self.mac) else { return false };
-        // As many bytes as tags.
-        let header = offload.further(frame.len() as i16 - len as i16).header();
+        // The bytes of the tags, two at most.
+        let header = offload.further(-((len - frame.len()) as i16)).header();
         let parts = [IoSlice::new(&header), IoSlice::new(frame)];
         let whole = header.len() + frame.len();
         (&self.file).write_vectored(&parts).is_ok_and(|written| written == whole)
@@ -465,6 +465,9 @@ mod tests {
             let tags = [[0x88, 0xa8, 0, 7], [0x81, 0, 0, 8]];
             assert!(tap.give(&mut frame(VIP, &tags, b"tagged"), Offload::NONE));
             assert_eq!(heard(&socket).unwrap(), b"tagged");
+            // 32,772 bytes with its tags: beyond an i16, and not without them.
+            assert!(tap.give(&mut frame(VIP, &tags, &[7; 32_722]), Offload::NONE));
+            assert_eq!(heard(&socket).unwrap(), [7; 64]);
 
             let before = forwarded();
             assert!(tap.give(&mut frame(BEHIND, &[], b"forward"), Offload::NONE));

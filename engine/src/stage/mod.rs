@@ -4,8 +4,8 @@
 //! receive -> parse -> classify -> lookup -> schedule -> state -> forward -> transmit
 //! ```
 //!
-//! Only `receive`, `transmit` and, rarely, `segment` touch the port. A stage decides about a frame by its
-//! [`Verdict`](crate::batch::Verdict); later stages leave decided frames alone.
+//! Only `receive`, `transmit` and, rarely, `segment` touch the port. A stage decides about a frame
+//! by its [`Verdict`](crate::batch::Verdict); later stages leave decided frames alone.
 
 use crate::batch::Slot;
 use crate::calls::Calls;
@@ -67,9 +67,9 @@ pub const SEGMENTS: usize = 256;
 impl Context<'_> {
     /// Whether the host forwards a reply. What it does not, the kernel's IPVS does not see.
     fn forwards(&self, slot: &Slot) -> bool {
-        let link = self.snapshot.fib.link(slot.frame.link());
+        let link = || self.snapshot.fib.link(slot.frame.link());
         slot.direction == Direction::In
-            || link.is_none_or(|link| link.forwards_to(slot.destination))
+            || link().is_none_or(|link| link.forwards_to(slot.destination))
     }
 
     /// Ends a connection before its time. A template of which it was the last connection goes

@@ -10,14 +10,11 @@ mod flood;
 mod queues;
 mod wire;
 
-use std::fs::File;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use uvs_control::api::Counters;
 use uvs_lab::{
     Arms, Director, DirectorOptions, HTTP_PORT, Host, LabOptions, Load, Method, Network, Servers,
@@ -98,15 +95,7 @@ impl Lab {
 
     /// Runs `work` on a thread that lives on `host`; threads that it starts live there too.
     pub fn inside<R: Send>(&self, host: Host, work: impl FnOnce() -> R + Send) -> R {
-        let namespace = File::open(format!("/run/netns/{}", self.network.namespace(host))).unwrap();
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                let network = Some(LinkNameSpaceType::Network);
-                move_into_link_name_space(namespace.as_fd(), network).unwrap();
-                work()
-            });
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        uvs_lab::inside(&self.network.namespace(host), work).unwrap()
     }
 
     /// Runs the program on a host, with `socket` as the engine that it asks.
